@@ -1,0 +1,19 @@
+// Planted faults: proof that the conformance test fails when a kernel is wrong.
+//
+//   const float sink = VX_FAULT("dropped_sink") ? 0.0f : std::exp(a.sink[h] - max);
+//
+// In products VX_FAULT is the constant false. The mutation test builds the same kernels with VX_WITH_FAULTS,
+// plants the faults that the op's Conformance<Op>::Faults() lists one at a time, and demands that conformance
+// notices each.
+#pragma once
+
+#include <string_view>
+
+namespace vexil {
+#if VX_WITH_FAULTS
+bool FaultPlanted(std::string_view name);  // testing/mutation_test.cc
+#define VX_FAULT(name) ::vexil::FaultPlanted(name)
+#else
+#define VX_FAULT(name) false
+#endif
+}  // namespace vexil

@@ -1,0 +1,27 @@
+// What the lines in ops/<op>/kernels.inc mean.
+//
+// A line VX_CPU(RmsNorm, "rms_norm/cpu.plain", RmsNormPlain) names the kernel's id and the functions
+// vexil::cpu::RmsNormPlain and vexil::cpu::RmsNormPlainSupports. A device that is not part of this build
+// drops out here, in one place: the lists need no #if. Used by each ops/<op>/<op>.cc:
+//
+//   #define VX_KERNEL VX_DECLARE_KERNEL
+//   #include "ops/rms_norm/kernels.inc"
+//   #undef VX_KERNEL
+//   template <> std::span<const Kernel<RmsNorm>> Kernels<RmsNorm>() {
+//     static constexpr Kernel<RmsNorm> kTable[] = {
+//   #define VX_KERNEL VX_KERNEL_ENTRY
+//   #include "ops/rms_norm/kernels.inc"
+//   #undef VX_KERNEL
+//     };
+//     return kTable;
+//   }
+#pragma once
+
+#define VX_CPU(op, id, fn) VX_KERNEL(op, id, kCpu, cpu, fn)
+
+#define VX_DECLARE_KERNEL(op, id, dev, ns, fn)           \
+  namespace ns {                                         \
+  Support fn##Supports(const Context&, const op::Args&); \
+  Status fn(const Context&, const op::Args&);            \
+  }
+#define VX_KERNEL_ENTRY(op, id, dev, ns, fn) {id, DeviceKind::dev, &ns::fn##Supports, &ns::fn},

@@ -1,0 +1,95 @@
+// What an op is: an Args struct, Check() for its shapes, a float64 reference and cases (ops/<op>/cases.h).
+// What a kernel is: an id, what it supports (or the reason it does not), a function.
+//
+//   VX_TRY(Run<RmsNorm>(ctx, {.x = x, .weight = w, .y = y, .eps = 1e-6f}));
+//
+// Adding a kernel to an op: one file and one line in ops/<op>/kernels.inc. Adding an op: one folder and one
+// line in ops/ops.inc (docs/adding.md).
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "base/arena.h"
+#include "base/status.h"
+#include "base/tensor.h"
+#include "base/thread_pool.h"
+#include "ops/plan.h"
+
+namespace vexil {
+
+enum class KernelChoice : uint8_t {
+  kBest,   // the first kernel of the list that supports the call
+  kPlain,  // the readable one only
+};
+
+// Everything an op needs besides its arguments. Plain data that borrows; nothing here is global.
+struct Context {
+  DeviceId device;
+  ThreadPool* threads = nullptr;   // null: the caller's thread only
+  Arena* workspace = nullptr;      // scratch for kernels and for the model's activations
+  KernelChoice choice = KernelChoice::kBest;
+  Plan* plan = nullptr;            // set: record which kernel each call gets
+  bool dry_run = false;            // resolve and record, run nothing
+
+  // body(begin, end) over [0, n), on the pool if there is one.
+  void For(int64_t n, int64_t grain, FunctionRef<void(int64_t, int64_t)> body) const {
+    if (threads) {
+      threads->For(n, grain, body);
+    } else if (n > 0) {
+      body(0, n);
+    }
+  }
+};
+
+// Empty reason: supported. Reasons are string literals, so refusing costs nothing.
+struct Support {
+  std::string_view reason;
+  explicit operator bool() const { return reason.empty(); }
+};
+#define VX_REQUIRE(cond, why)              \
+  do {                                     \
+    if (!(cond)) return ::vexil::Support{why}; \
+  } while (0)
+
+// For Check(): returns InvalidArgument("<op>: <why>") from the enclosing function.
+#define VX_CHECK_ARG(Op, cond, why)                                                      \
+  do {                                                                                   \
+    if (!(cond)) return ::vexil::InvalidArgument(std::string(Op::kName) + ": " + (why)); \
+  } while (0)
+
+template <class Op>
+struct Kernel {
+  std::string_view id;  // "rms_norm/cpu.plain"
+  DeviceKind device;
+  Support (*supports)(const Context&, const typename Op::Args&);
+  Status (*run)(const Context&, const typename Op::Args&);
+  bool plain() const { return id.ends_with(".plain"); }
+};
+
+// Best first. Defined once per op from that folder's kernels.inc.
+template <class Op>
+std::span<const Kernel<Op>> Kernels();
+
+// Checks the arguments, picks the first kernel of the context's device that supports them, runs it.
+// Errors: kInvalidArgument from Check, kUnsupported with every kernel's reason.
+template <class Op>
+Status Run(const Context& ctx, const typename Op::Args& args) {
+  VX_TRY(Op::Check(args));
+  std::string refused;
+  for (const Kernel<Op>& k : Kernels<Op>()) {
+    if (k.device != ctx.device.kind) continue;
+    if (ctx.choice == KernelChoice::kPlain && !k.plain()) continue;
+    const Support s = k.supports(ctx, args);
+    if (s) {
+      if (ctx.plan) ctx.plan->Add(k.id, refused);
+      return ctx.dry_run ? Status() : k.run(ctx, args);
+    }
+    if (!refused.empty()) refused += "; ";
+    refused.append(k.id).append(": ").append(s.reason);
+  }
+  return Unsupported(std::string(Op::kName) + " has no kernel here (" + refused + ")");
+}
+
+}  // namespace vexil
