@@ -19,22 +19,39 @@ def read_layers(root):
     return allowed
 
 
-def main(root):
-    allowed = read_layers(root)
-    bad = 0
+def sources(folder):
+    for directory, _, files in os.walk(folder):
+        for name in sorted(files):
+            if name.endswith(SOURCES):
+                yield os.path.join(directory, name)
+
+
+def wrong_includes(root, allowed):
     for folder, may in allowed.items():
-        for directory, _, files in os.walk(os.path.join(root, folder)):
-            for name in files:
-                if not name.endswith(SOURCES):
-                    continue
-                extra = {"testing"} if name.endswith("_test.cc") or name == "cases.h" else set()
-                path = os.path.join(directory, name)
-                for number, text in enumerate(open(path, errors="replace"), 1):
+        for path in sources(os.path.join(root, folder)):
+            is_test = path.endswith("_test.cc") or os.path.basename(path) == "cases.h"
+            extra = {"testing"} if is_test else set()
+            with open(path, errors="replace") as f:
+                for number, text in enumerate(f, 1):
                     m = re.match(r'\s*#\s*include\s*"([^"/]+)/', text)
                     if m and m[1] in allowed and m[1] not in may | extra:
-                        print(f"{os.path.relpath(path, root)}:{number}: {folder} may not include {m[1]}")
-                        bad += 1
-    return 1 if bad else 0
+                        yield f"{os.path.relpath(path, root)}:{number}: {folder} may not include {m[1]}"
+
+
+def unlisted_folders(root, allowed):
+    for folder in sorted(os.listdir(root)):
+        if folder in allowed or folder == "build" or folder.startswith("."):
+            continue
+        if any(sources(os.path.join(root, folder))):
+            yield f"{folder}: has sources and is not in tools/layers.txt"
+
+
+def main(root):
+    allowed = read_layers(root)
+    faults = [*wrong_includes(root, allowed), *unlisted_folders(root, allowed)]
+    for fault in faults:
+        print(fault)
+    return 1 if faults else 0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,98 @@
+// Files as a whole: read-only mappings, bounded reads, outputs that appear complete or not at all.
+//
+// Error messages read "PATH: cannot open: No such file or directory". Codes: kNotFound (no such file),
+// kResourceExhausted (disk, memory or descriptors used up), kDataLoss (the medium failed), kInvalidArgument (other).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/status.h"
+
+namespace vexil {
+
+// True when `path` names a regular file or a directory; links are followed. False when it cannot be told.
+bool FileExists(const std::string& path);
+bool IsDirectory(const std::string& path);
+
+// The names (not paths) of everything in a directory except "." and "..", in byte order.
+Result<std::vector<std::string>> ListDirectory(const std::string& path);
+
+// `name` inside the folder `directory`.
+std::string JoinPath(std::string_view directory, std::string_view name);
+
+// All bytes of a file or pipe. More than `max_bytes` of them is kInvalidArgument; memory stays within that bound.
+Result<std::string> ReadWholeFile(const std::string& path, int64_t max_bytes);
+
+// A whole regular file, mapped read-only. Move-only; a move keeps the address. Safe to read from several threads.
+//
+// The contract ends where another process changes the file: one that shrinks while mapped raises SIGBUS on access,
+// one that is overwritten shows the bytes of either version. Replace model files by renaming, never in place.
+class MappedFile {
+ public:
+  MappedFile() = default;
+  MappedFile(MappedFile&& other) noexcept;
+  MappedFile& operator=(MappedFile&& other) noexcept;
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+  ~MappedFile();
+
+  // An empty file gives an empty span. Directories, pipes and devices are kInvalidArgument.
+  static Result<MappedFile> Open(const std::string& path);
+
+  // Starts at a page boundary.
+  std::span<const uint8_t> bytes() const { return {data_, size_}; }
+
+  // Hints to the kernel about a byte range inside the file; ranges are widened to whole pages. They never fail: a
+  // kernel that ignores a hint only costs time.
+  void AdviseSequential(size_t offset, size_t size) const;  // read once, front to back: read far ahead
+  void AdviseWillNeed(size_t offset, size_t size) const;    // start reading now
+
+ private:
+  void Advise(size_t offset, size_t size, int advice) const;
+
+  const uint8_t* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+// An output file that replaces its target only when it is complete.
+//
+//   VX_ASSIGN(AtomicFile file, AtomicFile::Create(path));
+//   VX_TRY(file.Write(text));
+//   VX_TRY(file.Commit());
+//
+// Bytes go to a temporary in the target's folder. Commit() flushes it to the disk and renames it onto the target, so a
+// reader sees either the old target or all of the output. Without Commit() the temporary is removed and the target
+// stays. A target that is a link is replaced, not followed. For one thread at a time.
+class AtomicFile {
+ public:
+  AtomicFile(AtomicFile&& other) noexcept;
+  AtomicFile& operator=(AtomicFile&& other) noexcept;
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+  ~AtomicFile();
+
+  static Result<AtomicFile> Create(const std::string& path);
+
+  // Appends. After an error the file can only be destroyed.
+  Status Write(std::span<const uint8_t> bytes);
+  Status Write(std::string_view text);
+  // Once, after the last Write.
+  Status Commit();
+
+  const std::string& path() const { return path_; }
+
+ private:
+  AtomicFile(std::string path, std::string temporary, int fd);
+  void Discard();
+
+  std::string path_;
+  std::string temporary_;
+  int fd_ = -1;  // -1: committed, moved from or failed
+};
+
+}  // namespace vexil

@@ -1,0 +1,148 @@
+// Attention of one layer: low-rank queries, one shared key-and-value row per position, a sliding window plus
+// compressed entries, grouped low-rank output (spec: model, 8).
+#include <cmath>
+
+#include "model/v4/forward.h"
+#include "ops/attention_rows/attention_rows.h"
+#include "ops/fake_quantize/fake_quantize.h"
+#include "ops/head_rms/head_rms.h"
+#include "ops/linear/linear.h"
+#include "ops/rms_norm/rms_norm.h"
+#include "ops/rope/rope.h"
+#include "ops/scatter_rows/scatter_rows.h"
+#include "ops/sparse_attention/sparse_attention.h"
+
+namespace vexil::v4 {
+namespace {
+
+constexpr int64_t kCacheBlock = 64;  // channels per scale of a rounded cache row
+
+Status Rotate(const ForwardStep& s, int64_t ratio, MutTensorView x, bool inverse) {
+  return Run<Rope>(s.ctx, {.x = x, .positions = AsTensor(s.batch.positions), .freqs = s.rope.For(ratio), .inverse = inverse});
+}
+
+// 8.1: the low-rank query [n, Rq], which the indexer uses too.
+Result<MutTensorView> LowRankQuery(const ForwardStep& s, const AttentionWeights& w, LinearInput& x) {
+  const MutTensorView q_low = s.Activations({s.n(), s.config.q_lora_rank});
+  VX_TRY(x.Times(w.wq_a, q_low));
+  VX_TRY(Run<RmsNorm>(s.ctx, {.x = q_low, .weight = w.q_norm, .y = q_low, .eps = float(s.config.norm_eps)}));
+  return q_low;
+}
+
+// 8.1: queries [n, H, dh], normed per head and rotated.
+Result<MutTensorView> Queries(const ForwardStep& s, int64_t ratio, const AttentionWeights& w, LinearInput& q_low) {
+  const int64_t heads = s.config.num_heads, dh = s.config.head_dim;
+  const MutTensorView q = s.Activations({s.n(), heads * dh});
+  VX_TRY(q_low.Times(w.wq_b, q));
+  const MutTensorView by_head = q.Reshape({s.n(), heads, dh});
+  VX_TRY(Run<HeadRms>(s.ctx, {.x = by_head, .eps = float(s.config.norm_eps)}));
+  VX_TRY(Rotate(s, ratio, by_head, false));
+  return by_head;
+}
+
+// 8.2: the window rows of this step's tokens [n, dh].
+Result<MutTensorView> WindowRows(const ForwardStep& s, int64_t ratio, const AttentionWeights& w, LinearInput& x) {
+  const MutTensorView kv = s.Activations({s.n(), s.config.head_dim});
+  VX_TRY(x.Times(w.wkv, kv));
+  VX_TRY(Run<RmsNorm>(s.ctx, {.x = kv, .weight = w.kv_norm, .y = kv, .eps = float(s.config.norm_eps)}));
+  VX_TRY(Rotate(s, ratio, kv.Reshape({s.n(), 1, s.config.head_dim}), false));
+  VX_TRY(RoundCacheRows(s, kv));
+  return kv;
+}
+
+// 8.3, 8.6: which rows each token sees. `picks` is empty unless the indexer chose.
+Result<MutTensorView> VisibleRows(const ForwardStep& s, int64_t ratio, TensorView picks, const StatePool::LayerViews& state) {
+  const int64_t max_count = ratio == 0 ? 0 : s.batch.emission(ratio).max_count;
+  const int64_t columns = picks.empty() ? max_count : picks.dim(1);
+  const MutTensorView rows = s.NewI32({s.n(), s.config.window + columns});
+  VX_TRY(Run<AttentionRows>(s.ctx, {.positions = AsTensor(s.batch.positions),
+                                    .seq = AsTensor(s.batch.seq),
+                                    .seq_begin = AsTensor(s.batch.seq_begin),
+                                    .slot = AsTensor(s.batch.slot),
+                                    .block_table = s.BlockTable(),
+                                    .window = s.config.window,
+                                    .window_capacity = state.window.dim(1),
+                                    .entries_per_block = columns == 0 ? 0 : kPageTokens / ratio,
+                                    .ratio = ratio,
+                                    .picks = picks,
+                                    .step_rows = s.n(),
+                                    .window_rows = state.window.dim(0) * state.window.dim(1),
+                                    .rows = rows}));
+  return rows;
+}
+
+// The last window_capacity rows of each sequence's chunk go into its ring, after the attention has read it.
+Status StoreWindow(const ForwardStep& s, const StatePool::LayerViews& state, TensorView kv) {
+  const int64_t capacity = state.window.dim(1);
+  const MutTensorView rows = s.NewI32({s.n()});
+  int32_t* row = rows.MutData<int32_t>();
+  for (int64_t t = 0; t < s.n(); ++t) {
+    const int32_t seq = s.batch.seq[size_t(t)];
+    const bool overwritten = s.batch.seq_begin[size_t(seq) + 1] - t > capacity;
+    row[t] = overwritten ? -1 : int32_t(s.batch.slot[size_t(seq)] * capacity + s.batch.positions[size_t(t)] % capacity);
+  }
+  const MutTensorView ring = state.window.Reshape({state.window.dim(0) * capacity, s.config.head_dim});
+  return Run<ScatterRows>(s.ctx, {.x = kv, .rows = rows, .pool = ring});
+}
+
+// 8.8: grouped low-rank output. wo_a multiplies unrounded activations in every mode.
+Status Output(const ForwardStep& s, int64_t ratio, const AttentionWeights& w, MutTensorView o, MutTensorView out) {
+  VX_TRY(Rotate(s, ratio, o, true));
+  const int64_t groups = s.config.o_groups, rank = s.config.o_lora_rank;
+  const int64_t width = s.config.num_heads * s.config.head_dim / groups;
+  const MutTensorView flat = o.Reshape({s.n(), groups * width});
+  const MutTensorView z = s.Activations({s.n(), groups * rank});
+  for (int64_t g = 0; g < groups; ++g) {
+    VX_TRY(Run<Linear>(s.ctx, {.x = flat.Columns(g * width, (g + 1) * width),
+                               .w = w.wo_a[size_t(g)],
+                               .y = z.Columns(g * rank, (g + 1) * rank)}));
+  }
+  return LinearInput(s, z).Times(w.wo_b, out);
+}
+
+}  // namespace
+
+Status RoundCacheRows(const ForwardStep& s, MutTensorView rows) {
+  const int64_t columns = s.config.head_dim - s.config.rope_dim;
+  if (!s.numerics.quantize_cache || columns == 0) return {};
+  return Run<FakeQuantize>(s.ctx, {.x = rows.Columns(0, columns), .format = FakeQuantize::Format::kE4M3, .block = kCacheBlock});
+}
+
+Status Attention(const ForwardStep& s, int64_t layer, const AttentionWeights& w, TensorView x_view, MutTensorView out) {
+  Arena::Scope scope(s.arena());
+  const int64_t ratio = s.config.compress_ratios[size_t(layer)];
+  const StatePool::LayerViews& state = s.pool.layer(layer);
+  LinearInput x(s, x_view);
+  VX_ASSIGN(const MutTensorView q_low_view, LowRankQuery(s, w, x));
+  LinearInput q_low(s, q_low_view);
+  VX_ASSIGN(const MutTensorView q, Queries(s, ratio, w, q_low));
+  VX_ASSIGN(const MutTensorView kv, WindowRows(s, ratio, w, x));
+
+  TensorView picks;
+  if (w.compressor) {
+    const CompressorState tail = {state.overlap, state.running, state.entries};
+    VX_TRY(Compress(s, ratio, *w.compressor, EntryKind::kAttention, tail, x));
+  }
+  if (w.indexer) {
+    const CompressorState tail = {state.index_overlap, {}, state.index_keys};
+    VX_TRY(Compress(s, ratio, w.indexer->compressor, EntryKind::kIndexKey, tail, x));
+    if (s.batch.emission(ratio).max_count > 0) {
+      VX_ASSIGN(picks, SelectEntries(s, layer, *w.indexer, x, q_low));
+    }
+  }
+
+  VX_ASSIGN(const MutTensorView rows, VisibleRows(s, ratio, picks, state));
+  const MutTensorView o = s.Activations(q.dims());
+  VX_TRY(Run<SparseAttention>(s.ctx, {.q = q,
+                                      .rows = rows,
+                                      .step_kv = kv,
+                                      .window_kv = state.window.Reshape({state.window.dim(0) * state.window.dim(1), s.config.head_dim}),
+                                      .compressed_kv = state.entries,
+                                      .sink = w.sink,
+                                      .scale = float(1.0 / std::sqrt(double(s.config.head_dim))),
+                                      .y = o}));
+  VX_TRY(StoreWindow(s, state, kv));
+  return Output(s, ratio, w, o, out);
+}
+
+}  // namespace vexil::v4

@@ -1,0 +1,57 @@
+// Compressors: pool the tokens of a block into one entry by a learned softmax (spec: model, 8.4).
+#include "model/v4/forward.h"
+#include "ops/compress_overlap/compress_overlap.h"
+#include "ops/compress_running/compress_running.h"
+#include "ops/fake_quantize/fake_quantize.h"
+#include "ops/hadamard/hadamard.h"
+#include "ops/rms_norm/rms_norm.h"
+#include "ops/rope/rope.h"
+#include "ops/scatter_rows/scatter_rows.h"
+
+namespace vexil::v4 {
+namespace {
+
+// Pools whatever blocks the step completes into entries [M, d] and updates the tail.
+Status Pool(const ForwardStep& s, const StepBatch::Emission& emission, const CompressorWeights& w,
+            const CompressorState& state, LinearInput& x, MutTensorView entries) {
+  const int64_t width = w.ape.dim(1);
+  const MutTensorView kv = s.NewF32({s.n(), width}), score = s.NewF32({s.n(), width});
+  VX_TRY(x.Times(w.wkv, kv));
+  VX_TRY(x.Times(w.wgate, score));
+  if (emission.ratio == kOverlapRatio) {
+    return Run<CompressOverlap>(s.ctx, {.kv = kv, .score = score, .ape = w.ape,
+                                        .positions = AsTensor(s.batch.positions), .seq_begin = AsTensor(s.batch.seq_begin),
+                                        .slot = AsTensor(s.batch.slot), .ratio = emission.ratio, .ring = state.overlap,
+                                        .entry_begin = AsTensor(emission.entry_begin), .entries = entries});
+  }
+  return Run<CompressRunning>(s.ctx, {.kv = kv, .score = score, .ape = w.ape,
+                                      .positions = AsTensor(s.batch.positions), .seq_begin = AsTensor(s.batch.seq_begin),
+                                      .slot = AsTensor(s.batch.slot), .ratio = emission.ratio, .state = state.running,
+                                      .entry_begin = AsTensor(emission.entry_begin), .entries = entries});
+}
+
+// Indexer keys are rotated by a Hadamard matrix, which spreads outliers, and rounded to E2M1.
+Status RoundIndexKeys(const ForwardStep& s, MutTensorView keys) {
+  if (!s.numerics.quantize_cache) return {};
+  VX_TRY(Run<Hadamard>(s.ctx, {.x = keys}));
+  return Run<FakeQuantize>(s.ctx, {.x = keys, .format = FakeQuantize::Format::kE2M1, .block = 32});
+}
+
+}  // namespace
+
+Status Compress(const ForwardStep& s, int64_t ratio, const CompressorWeights& w, EntryKind kind,
+                const CompressorState& state, LinearInput& x) {
+  Arena::Scope scope(s.arena());
+  const StepBatch::Emission& emission = s.batch.emission(ratio);
+  const int64_t count = int64_t(emission.rows.size()), d = w.norm.dim(0);
+  const MutTensorView entries = s.Activations({count, d});
+  VX_TRY(Pool(s, emission, w, state, x, entries));
+  if (count == 0) return {};
+  VX_TRY(Run<RmsNorm>(s.ctx, {.x = entries, .weight = w.norm, .y = entries, .eps = float(s.config.norm_eps)}));
+  VX_TRY(Run<Rope>(s.ctx, {.x = entries.Reshape({count, 1, d}), .positions = AsTensor(emission.positions),
+                           .freqs = s.rope.For(ratio), .inverse = false}));
+  VX_TRY(kind == EntryKind::kAttention ? RoundCacheRows(s, entries) : RoundIndexKeys(s, entries));
+  return Run<ScatterRows>(s.ctx, {.x = entries, .rows = AsTensor(emission.rows), .pool = state.entries});
+}
+
+}  // namespace vexil::v4

@@ -1,0 +1,103 @@
+// What the parts of one forward step share. Internal to model/v4.
+//
+// A token's way through the model: model/v4/model.cc embeds it into the residual streams, runs every layer's two
+// sub-layers through their hyper-connections, and hands the streams to the head. Attention is attention.cc with
+// compressor.cc and indexer.cc; the experts are moe.cc.
+#pragma once
+
+#include <functional>
+#include <string_view>
+#include <vector>
+
+#include "model/config.h"
+#include "model/numerics.h"
+#include "model/step_batch.h"
+#include "model/weights.h"
+#include "ops/op.h"
+
+namespace vexil::v4 {
+
+// Sees intermediate tensors as they are made: "out" [n, m, D] the streams after the layer, "attn_out" and "mlp_out"
+// [n, D] the sub-layers' outputs, "expert_ids" I32 and "expert_weights" F32 [n, k], "index_picks" I32 [n, K].
+using Observer = std::function<void(int64_t layer, std::string_view what, const TensorView& value)>;
+
+// RoPE frequencies, F32 [dr/2] (spec: model, 7.1).
+struct RopeTables {
+  std::vector<float> window_only;  // layers without compression
+  std::vector<float> compressed;   // layers with it
+  TensorView For(int64_t ratio) const {
+    const std::vector<float>& f = ratio == 0 ? window_only : compressed;
+    return TensorView(f.data(), DType::kF32, {int64_t(f.size())});
+  }
+};
+
+struct ForwardStep {
+  const Context& ctx;
+  const ModelConfig& config;
+  const Numerics numerics;
+  const RopeTables& rope;
+  const StatePool& pool;
+  const StepBatch& batch;
+  const Observer* observer = nullptr;
+  bool clamp_shared_expert = true;
+
+  int64_t n() const { return batch.num_tokens(); }
+  Arena& arena() const { return *ctx.workspace; }
+  // Scratch of the activation dtype, or another.
+  MutTensorView Activations(Dims dims) const { return arena().NewTensor(numerics.activation, dims); }
+  MutTensorView NewF32(Dims dims) const { return arena().NewTensor(DType::kF32, dims); }
+  MutTensorView NewI32(Dims dims) const { return arena().NewTensor(DType::kI32, dims); }
+  TensorView BlockTable() const {
+    return AsTensor(batch.block_table).Reshape({int64_t(batch.slot.size()), batch.blocks});
+  }
+  void Observe(int64_t layer, std::string_view what, const TensorView& value) const {
+    if (observer && *observer && !ctx.dry_run) (*observer)(layer, what, value);
+  }
+};
+
+// The input of several linears. Rounded to E4M3 once, when the first block-scaled weight asks for it
+// (spec: quantization, 5); plain weights multiply the unrounded values.
+class LinearInput {
+ public:
+  LinearInput(const ForwardStep& step, TensorView x) : step_(step), x_(x) {}
+
+  // y = x . w^T
+  Status Times(const QuantView& w, MutTensorView y);
+  // y[p] = x[rows[p]] . w[expert of p]^T over pairs sorted by expert (ops/grouped_linear).
+  Status TimesExperts(TensorView rows, TensorView offsets, std::span<const QuantView> w, MutTensorView y);
+
+ private:
+  // What to multiply `w` with.
+  Result<QuantView> For(const QuantView& w);
+
+  const ForwardStep& step_;
+  TensorView x_;
+  QuantView rounded_;
+};
+
+// out = attention of layer `layer` over x (both [n, D]); appends to the state (spec: model, 8).
+Status Attention(const ForwardStep& step, int64_t layer, const AttentionWeights& w, TensorView x, MutTensorView out);
+
+// Feeds x [n, D] to a compressor and stores the entries it completes (spec: model, 8.4). `overlap` and `running` are
+// the layer's tail, of which the compressor has one; `entries` the pool [rows, d].
+enum class EntryKind : uint8_t { kAttention, kIndexKey };
+struct CompressorState {
+  MutTensorView overlap;
+  MutTensorView running;
+  MutTensorView entries;
+};
+Status Compress(const ForwardStep& step, int64_t ratio, const CompressorWeights& w, EntryKind kind,
+                const CompressorState& state, LinearInput& x);
+
+// The entries that each token attends to: I32 [n, min(K, most visible)], best first, -1 none (spec: model, 8.5).
+// `q_low` is the normed low-rank query [n, Rq]. The step must show some entry to some token.
+Result<TensorView> SelectEntries(const ForwardStep& step, int64_t layer, const IndexerWeights& w, LinearInput& x,
+                                 LinearInput& q_low);
+
+// out = mixture of experts over x (spec: model, 9).
+Status Moe(const ForwardStep& step, int64_t layer, const MoeWeights& w, TensorView x, MutTensorView out);
+
+// Rounds the channels of cache rows that are rounded in training: all but the rotary ones (spec: model, 8.2).
+Status RoundCacheRows(const ForwardStep& step, MutTensorView rows);
+
+}  // namespace vexil::v4

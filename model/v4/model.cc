@@ -1,0 +1,140 @@
+#include "model/v4/model.h"
+
+#include <fmt/format.h>
+
+#include <filesystem>
+
+#include "io/file.h"
+#include "ops/embedding/embedding.h"
+#include "ops/hc_head/hc_head.h"
+#include "ops/hc_post/hc_post.h"
+#include "ops/hc_pre/hc_pre.h"
+#include "ops/linear/linear.h"
+#include "ops/rms_norm/rms_norm.h"
+#include "ops/rope/frequencies.h"
+
+namespace vexil {
+namespace {
+
+std::vector<float> Frequencies(const ModelConfig& c, bool compressed) {
+  RopeConfig r{.base = compressed ? c.compress_rope_theta : c.rope_theta, .dims = c.rope_dim};
+  if (compressed) {
+    r.factor = c.rope_scaling.factor;
+    r.original_length = c.rope_scaling.original_length;
+    r.beta_fast = c.rope_scaling.beta_fast;
+    r.beta_slow = c.rope_scaling.beta_slow;
+  }
+  return RopeFrequencies(r);
+}
+
+Result<std::string> FindConfig(const std::string& path, const ModelOptions& options) {
+  if (options.config_path) return *options.config_path;
+  const std::string folder = IsDirectory(path) ? path : std::filesystem::path(path).parent_path().string();
+  for (const char* name : {"config.json", "inference/config.json"}) {
+    const std::string candidate = JoinPath(folder.empty() ? "." : folder, name);
+    if (FileExists(candidate)) return candidate;
+  }
+  return NotFound(fmt::format("{}: no config.json beside the weights; name one with --config", path));
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Model>> Model::Load(const std::string& path, const ModelOptions& options) {
+  std::unique_ptr<Model> m(new Model);
+  VX_ASSIGN(m->config_path_, FindConfig(path, options));
+  VX_ASSIGN(m->config_, ModelConfig::ReadFile(m->config_path_));
+  VX_ASSIGN(CheckpointFiles files, CheckpointFiles::Open(path));
+  m->files_ = std::make_shared<const CheckpointFiles>(std::move(files));
+  VX_ASSIGN(m->weights_, ModelWeights::Load(m->files_, m->config_));
+  const NumericsMode automatic = m->weights_.has_quantized_linears ? NumericsMode::kFp8 : NumericsMode::kBf16;
+  m->numerics_ = NumericsOf(options.numerics.value_or(automatic));
+  m->clamp_shared_expert_ = options.clamp_shared_expert;
+  m->rope_ = {Frequencies(m->config_, false), Frequencies(m->config_, true)};
+  return m;
+}
+
+// h, the residual streams [n, m, D], is updated in place.
+Status Model::Layer(const v4::ForwardStep& s, int64_t layer, MutTensorView h) const {
+  const LayerWeights& w = weights_.layers[size_t(layer)];
+  const int64_t n = s.n(), m = config_.hc_mult, d = config_.dim;
+  const MutTensorView x = s.Activations({n, d}), y = s.Activations({n, d});
+  const MutTensorView post = s.NewF32({n, m}), comb = s.NewF32({n, m, m});
+  const auto sub_layer = [&](const char* name, const HyperConnectionWeights& hc, TensorView norm, auto&& body) -> Status {
+    if (s.ctx.plan) s.ctx.plan->SetLabel(fmt::format("layers.{} {}", layer, name));
+    VX_TRY(Run<HcPre>(s.ctx, {.h = h, .fn = hc.fn, .scale = hc.scale, .base = hc.base, .x = x, .post = post, .comb = comb,
+                              .norm_eps = float(config_.norm_eps), .hc_eps = float(config_.hc_eps),
+                              .sinkhorn_iters = int(config_.sinkhorn_iters)}));
+    VX_TRY(Run<RmsNorm>(s.ctx, {.x = x, .weight = norm, .y = x, .eps = float(config_.norm_eps)}));
+    VX_TRY(body());
+    return Run<HcPost>(s.ctx, {.x = y, .residual = h, .post = post, .comb = comb, .y = h});
+  };
+  VX_TRY(sub_layer("attention", w.hc_attn, w.attn_norm, [&]() -> Status {
+    VX_TRY(v4::Attention(s, layer, w.attn, x, y));
+    s.Observe(layer, "attn_out", y);
+    return {};
+  }));
+  VX_TRY(sub_layer("experts", w.hc_ffn, w.ffn_norm, [&]() -> Status {
+    VX_TRY(v4::Moe(s, layer, w.moe, x, y));
+    s.Observe(layer, "mlp_out", y);
+    return {};
+  }));
+  s.Observe(layer, "out", h);
+  return {};
+}
+
+// Spec: model, 10, for the rows that want logits.
+Status Model::Head(const v4::ForwardStep& s, TensorView h, MutTensorView logits) const {
+  if (s.ctx.plan) s.ctx.plan->SetLabel("head");
+  const int64_t rows = int64_t(s.batch.logit_rows.size()), m = config_.hc_mult, d = config_.dim;
+  const MutTensorView streams = s.Activations({rows, m, d}), x = s.Activations({rows, d});
+  VX_TRY(Run<Embedding>(s.ctx, {.ids = AsTensor(s.batch.logit_rows), .table = h.Reshape({s.n(), m * d}),
+                                .y = streams.Reshape({rows, 1, m * d})}));
+  VX_TRY(Run<HcHead>(s.ctx, {.h = streams, .fn = weights_.hc_head.fn, .scale = weights_.hc_head.scale,
+                             .base = weights_.hc_head.base, .x = x, .norm_eps = float(config_.norm_eps),
+                             .hc_eps = float(config_.hc_eps)}));
+  VX_TRY(Run<RmsNorm>(s.ctx, {.x = x, .weight = weights_.norm, .y = x, .eps = float(config_.norm_eps)}));
+  return Run<Linear>(s.ctx, {.x = x, .w = weights_.head, .y = logits});
+}
+
+Status Model::Forward(const Context& ctx, StatePool& pool, const StepBatch& batch, MutTensorView logits,
+                      const v4::Observer* observer) const {
+  VX_CHECK(ctx.workspace != nullptr, "a forward pass needs a workspace");
+  Arena::Scope scope(*ctx.workspace);
+  const v4::ForwardStep s{ctx, config_, numerics_, rope_, pool, batch, observer, clamp_shared_expert_};
+  if (ctx.plan) ctx.plan->SetLabel("embedding");
+  const MutTensorView h = s.Activations({s.n(), config_.hc_mult, config_.dim});
+  VX_TRY(Run<Embedding>(ctx, {.ids = AsTensor(batch.tokens), .table = weights_.embed, .y = h}));
+  for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
+    Arena::Scope layer_scope(*ctx.workspace);
+    VX_TRY(Layer(s, layer, h));
+  }
+  if (batch.logit_rows.empty()) return {};
+  return Head(s, h, logits);
+}
+
+Status Model::Step(const Context& ctx, StatePool& pool, std::span<const SequenceChunk> chunks, MutTensorView logits,
+                   const v4::Observer* observer) const {
+  VX_ASSIGN(const StepBatch batch, BuildStep(pool, chunks, config_.vocab_size));
+  VX_TRY(Forward(ctx, pool, batch, logits, observer));
+  for (const SequenceChunk& c : chunks) pool.Advance(*c.state, int64_t(c.tokens.size()));
+  return {};
+}
+
+Result<Plan> Model::MakePlan(Context ctx, int64_t tokens) const {
+  Plan plan;
+  Arena arena;
+  ctx.plan = &plan;
+  ctx.workspace = &arena;
+  ctx.dry_run = true;
+  VX_ASSIGN(const std::unique_ptr<StatePool> pool,
+            StatePool::Create(StateLayout::For(config_, numerics_), 1, tokens / kPageTokens + 1));
+  VX_ASSIGN(SequenceState sequence, pool->NewSequence());
+  const std::vector<int32_t> ids(size_t(tokens), 0);
+  const SequenceChunk chunk{&sequence, ids, LogitRows::kLast};
+  VX_ASSIGN(const StepBatch batch, BuildStep(*pool, {&chunk, 1}, config_.vocab_size));
+  const MutTensorView logits = arena.NewTensor(DType::kF32, {1, config_.vocab_size});
+  VX_TRY(Forward(ctx, *pool, batch, logits));
+  return plan;
+}
+
+}  // namespace vexil
