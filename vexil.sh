@@ -178,7 +178,7 @@ demo() {
   say "answering examples/prompts.txt"
   generate --input-file examples/prompts.txt
   say "thinking before the answer"
-  generate --thinking thinking --prompt "What is 47 + 38?"
+  generate --thinking thinking --prompt "Compute 84 + 57."
   say "calling a tool"
   generate --tools examples/tools.json --prompt "What is the weather in Hanoi?"
 }

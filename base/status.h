@@ -92,11 +92,12 @@ class [[nodiscard]] Result : public tl::expected<T, Status> {
 #define VX_CONCAT_(a, b) a##b
 #define VX_CONCAT(a, b) VX_CONCAT_(a, b)
 // Returns the Status of `expr` to the caller unless it is ok.
-#define VX_TRY(expr)                                             \
-  do {                                                           \
-    if (::vexil::Status vx_status_ = (expr); !vx_status_.ok()) { \
-      return vx_status_;                                         \
-    }                                                            \
+#define VX_TRY(expr) VX_TRY_(expr, VX_CONCAT(vx_status_, __LINE__))
+#define VX_TRY_(expr, name)                                \
+  do {                                                     \
+    if (::vexil::Status name = (expr); !name.ok()) {       \
+      return name;                                         \
+    }                                                      \
   } while (0)
 // Declares or assigns `decl` from a Result, or returns its error to the caller.
 #define VX_ASSIGN(decl, expr) VX_ASSIGN_(decl, expr, VX_CONCAT(vx_result_, __LINE__))

@@ -9,6 +9,7 @@ foreach(line IN LISTS vexil_op_lines)
   endif()
   list(APPEND VEXIL_OP_PAIRS "${CMAKE_MATCH_1} ${CMAKE_MATCH_2}")
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/ops/${CMAKE_MATCH_2}/*.cc)
+  list(FILTER sources EXCLUDE REGEX "_test\\.cc$")
   list(APPEND VEXIL_OP_SOURCES ${sources})
 endforeach()
 

@@ -21,7 +21,8 @@ std::span<const Kernel<Hadamard>> Kernels<Hadamard>() {
 }
 
 Status Hadamard::Check(const Args& a) {
-  VX_CHECK_ARG(Hadamard, a.x.rank() == 2 && std::has_single_bit(uint64_t(a.x.dim(1))), "x must be [rows, d] with d a power of two");
+  VX_CHECK_ARG(Hadamard, a.x.rank() == 2 && std::has_single_bit(uint64_t(a.x.dim(1))),
+               "x must be [rows, d] with d a power of two");
   VX_CHECK_ARG(Hadamard, IsFloat(a.x.dtype()), "x must be F32 or BF16");
   return {};
 }

@@ -23,7 +23,8 @@ Status HcPre::Check(const Args& a) {
   VX_CHECK_ARG(HcPre, IsFloat(a.h.dtype()), "h must be F32 or BF16");
   const int64_t n = a.h.dim(0), m = a.h.dim(1), d = a.h.dim(2), mixes = (2 + m) * m;
   VX_CHECK_ARG(HcPre, m >= 1 && m <= kMaxStreams, "h must have 1 to 8 streams");
-  VX_CHECK_ARG(HcPre, a.fn.dims() == (Dims{mixes, m * d}) && a.fn.dtype() == DType::kF32, "fn must be F32 [(2+m)m, m*D]");
+  VX_CHECK_ARG(HcPre, a.fn.dims() == (Dims{mixes, m * d}) && a.fn.dtype() == DType::kF32,
+               "fn must be F32 [(2+m)m, m*D]");
   VX_CHECK_ARG(HcPre, a.scale.dims() == (Dims{3}) && a.scale.dtype() == DType::kF32, "scale must be F32 [3]");
   VX_CHECK_ARG(HcPre, a.base.dims() == (Dims{mixes}) && a.base.dtype() == DType::kF32, "base must be F32 [(2+m)m]");
   VX_CHECK_ARG(HcPre, a.x.dims() == (Dims{n, d}) && a.x.dtype() == a.h.dtype(), "x must be [n, D] of h's dtype");

@@ -21,7 +21,8 @@ std::span<const Kernel<Rope>> Kernels<Rope>() {
 Status Rope::Check(const Args& a) {
   VX_CHECK_ARG(Rope, a.x.rank() == 3, "x must be [n, H, d]");
   VX_CHECK_ARG(Rope, IsFloat(a.x.dtype()), "x must be F32 or BF16");
-  VX_CHECK_ARG(Rope, a.positions.dims() == (Dims{a.x.dim(0)}) && a.positions.dtype() == DType::kI32, "positions must be I32 [n]");
+  VX_CHECK_ARG(Rope, a.positions.dims() == (Dims{a.x.dim(0)}) && a.positions.dtype() == DType::kI32,
+               "positions must be I32 [n]");
   VX_CHECK_ARG(Rope, a.freqs.rank() == 1 && a.freqs.dtype() == DType::kF32, "freqs must be F32 [pairs]");
   VX_CHECK_ARG(Rope, 2 * a.freqs.dim(0) <= a.x.dim(2), "a head has fewer than 2 * pairs channels");
   return {};

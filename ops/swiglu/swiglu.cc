@@ -24,10 +24,14 @@ Status Swiglu::Check(const Args& a) {
   VX_CHECK_ARG(Swiglu, a.b.dims() == a.a.dims() && a.b.dtype() == a.a.dtype(), "b must be like a");
   VX_CHECK_ARG(Swiglu, a.y.dims() == a.a.dims() && a.y.dtype() == a.a.dtype(), "y must be like a");
   VX_CHECK_ARG(Swiglu, a.limit >= 0, "limit must not be negative");
-  VX_CHECK_ARG(Swiglu, a.row_weight.empty() || (a.row_weight.dtype() == DType::kF32 && a.row_weight.IsContiguous()), "row_weight must be contiguous F32");
+  VX_CHECK_ARG(Swiglu, a.row_weight.empty() || (a.row_weight.dtype() == DType::kF32 && a.row_weight.IsContiguous()),
+               "row_weight must be contiguous F32");
   VX_CHECK_ARG(Swiglu, a.row_index.empty() || !a.row_weight.empty(), "row_index needs row_weight");
-  VX_CHECK_ARG(Swiglu, a.row_index.empty() || (a.row_index.dims() == Dims{a.a.dim(0)} && a.row_index.dtype() == DType::kI32), "row_index must be I32 [rows]");
-  VX_CHECK_ARG(Swiglu, a.row_weight.empty() || !a.row_index.empty() || a.row_weight.dims().Count() == a.a.dim(0), "row_weight without row_index must have a value per row");
+  VX_CHECK_ARG(Swiglu,
+               a.row_index.empty() || (a.row_index.dims() == Dims{a.a.dim(0)} && a.row_index.dtype() == DType::kI32),
+               "row_index must be I32 [rows]");
+  VX_CHECK_ARG(Swiglu, a.row_weight.empty() || !a.row_index.empty() || a.row_weight.dims().Count() == a.a.dim(0),
+               "row_weight without row_index must have a value per row");
   return {};
 }
 }  // namespace vexil

@@ -20,7 +20,7 @@ struct Swiglu {
     TensorView row_weight = {};  // F32, contiguous, any shape, read as a flat list; or empty
     TensorView row_index = {};   // [rows]     I32 into row_weight: the caller's duty; or empty
     float limit = 0;
-    MutTensorView y;             // [rows, F]  dtype of a; may be a or b itself
+    MutTensorView y;  // [rows, F]  dtype of a; may be a or b itself
   };
   static Status Check(const Args& a);
 };

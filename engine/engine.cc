@@ -1,0 +1,245 @@
+#include "engine/engine.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <new>
+
+namespace vexil {
+namespace {
+
+constexpr int64_t kLongestContext = int64_t(1) << 20;
+
+int64_t NowNs() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+}  // namespace
+
+const char* NameOf(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::kStop: return "stop";
+    case FinishReason::kLength: return "length";
+    case FinishReason::kContext: return "context";
+    case FinishReason::kCancelled: return "cancelled";
+    case FinishReason::kError: return "error";
+  }
+  return "";
+}
+
+// A request that has a state.
+struct Engine::Running {
+  size_t index;
+  const Request* request;
+  SequenceState state;
+  Sampler sampler;
+  std::vector<int32_t> pending;  // tokens not yet in the state: the rest of the prompt, or the last sampled one
+  size_t next = 0;               // first of them that no step has had
+  bool finished = false;
+
+  // How many tokens the next step may take. A prompt that is kept stops one token short first: the last token of a
+  // chat prompt opens the answer and differs when the conversation goes on.
+  int64_t Wanted() const {
+    const int64_t left = int64_t(pending.size() - next);
+    return request->keep_prompt && in_prompt && left > 1 ? left - 1 : left;
+  }
+  bool in_prompt = true;
+};
+
+struct Engine::Kept {
+  std::vector<int32_t> tokens;
+  SequenceState state;
+};
+
+Engine::Engine(const Model& model, const EngineOptions& options)
+    : model_(model), options_(options), threads_(options.threads > 0 ? options.threads : ThreadPool::AvailableProcessors()) {
+  ctx_.threads = &threads_;
+  ctx_.workspace = &workspace_;
+  ctx_.choice = options.kernels;
+  const int64_t positions = model.config().max_positions;
+  max_context_ = std::min({positions > 0 ? positions : kLongestContext, kLongestContext,
+                           options.max_context > 0 ? options.max_context : kLongestContext});
+}
+
+Engine::~Engine() = default;
+
+Result<std::unique_ptr<Engine>> Engine::Create(const Model& model, const EngineOptions& options) {
+  std::unique_ptr<Engine> e(new Engine(model, options));
+  const int64_t sequences = options.max_sequences + options.kept_prompts;
+  const int64_t pages = sequences * ((e->max_context_ + kPageTokens - 1) / kPageTokens + 1);
+  VX_ASSIGN(e->pool_, StatePool::Create(StateLayout::For(model.config(), model.numerics()), sequences, pages));
+  return e;
+}
+
+double Engine::Seconds() const { return double(NowNs() - start_ns_) * 1e-9; }
+
+std::string Engine::Refuse(const Request& r) const {
+  if (Status s = r.sampling.Check(); !s.ok()) return std::string(s.message());
+  if (r.prompt.empty()) return "the prompt is empty, expected at least one token";
+  if (int64_t(r.prompt.size()) >= max_context_) {
+    return fmt::format("the prompt has {} tokens, expected fewer than the context of {}", r.prompt.size(), max_context_);
+  }
+  for (int32_t id : r.prompt) {
+    if (id < 0 || id >= model_.config().vocab_size) {
+      return fmt::format("token id {}: expected 0 to {}", id, model_.config().vocab_size - 1);
+    }
+  }
+  if (r.max_tokens < 1) return fmt::format("max_tokens: found {}, expected at least 1", r.max_tokens);
+  return {};
+}
+
+Status Engine::Start(const Request& request, size_t index, std::vector<Running>& running, Completion& c) {
+  const Kept* best = nullptr;
+  for (const Kept& k : kept_) {
+    const bool prefix = k.tokens.size() < request.prompt.size() &&
+                        std::equal(k.tokens.begin(), k.tokens.end(), request.prompt.begin());
+    if (prefix && (best == nullptr || k.tokens.size() > best->tokens.size())) best = &k;
+  }
+  const size_t reused = best ? best->tokens.size() : 0;
+  Result<SequenceState> state = best ? pool_->Fork(best->state) : pool_->NewSequence();
+  if (!state.ok()) return std::move(state).TakeError();
+  c.prompt_tokens = int64_t(request.prompt.size());
+  c.reused_tokens = int64_t(reused);
+  prefill_done_ += int64_t(reused);
+  running.push_back({index, &request, *std::move(state), Sampler(request.sampling, request.prompt),
+                     {request.prompt.begin() + int64_t(reused), request.prompt.end()}});
+  return {};
+}
+
+// Saves the state of a prompt that is one token short of complete.
+Status Engine::KeepPrompt(Running& r) {
+  std::vector<int32_t> tokens(r.request->prompt.begin(), r.request->prompt.end() - 1);
+  for (const Kept& k : kept_) {
+    if (k.tokens == tokens) return {};
+  }
+  if (options_.kept_prompts < 1) return {};
+  if (int64_t(kept_.size()) == options_.kept_prompts) {
+    pool_->Free(kept_.front().state);
+    kept_.erase(kept_.begin());
+  }
+  VX_ASSIGN(SequenceState copy, pool_->Fork(r.state));
+  kept_.push_back({std::move(tokens), std::move(copy)});
+  return {};
+}
+
+void Engine::Take(Running& r, Completion& c, SampledToken token, const EngineEvents& events) {
+  const int32_t id = token.token;
+  r.sampler.Accept(id);
+  c.last_token_seconds = Seconds();
+  if (c.tokens.empty()) c.first_token_seconds = c.last_token_seconds;
+  c.tokens.push_back(std::move(token));
+  const bool stop_id = std::find(r.request->stop_ids.begin(), r.request->stop_ids.end(), id) != r.request->stop_ids.end();
+  const bool wanted = !events.on_token || events.on_token(r.index, c.tokens.back());
+  r.finished = true;
+  if (stop_id || !wanted) {
+    c.finish = FinishReason::kStop;
+  } else if (int64_t(c.tokens.size()) >= r.request->max_tokens) {
+    c.finish = FinishReason::kLength;
+  } else if (r.state.length + 1 >= max_context_) {
+    c.finish = FinishReason::kContext;
+  } else {
+    r.finished = false;
+    r.pending.assign(1, id);
+    r.next = 0;
+  }
+}
+
+// Every sequence that decodes gets its token in; what is left of the budget goes to prompts, first come first served.
+Status Engine::RunStep(std::vector<Running>& running, std::span<Completion> completions, const EngineEvents& events) {
+  std::vector<SequenceChunk> chunks;
+  std::vector<Running*> owners, sampled;
+  int64_t budget = options_.max_step_tokens;
+  const auto add = [&](Running& r) {
+    const int64_t count = std::min(r.Wanted(), budget);
+    if (count == 0) return;
+    const bool completes = r.next + size_t(count) == r.pending.size();
+    chunks.push_back({&r.state, std::span(r.pending).subspan(r.next, size_t(count)), completes ? LogitRows::kLast : LogitRows::kNone});
+    owners.push_back(&r);
+    if (completes) sampled.push_back(&r);
+    budget -= count;
+  };
+  for (Running& r : running) {
+    if (!r.in_prompt) add(r);
+  }
+  for (Running& r : running) {
+    if (r.in_prompt) add(r);
+  }
+
+  Arena::Scope scope(workspace_);
+  const MutTensorView logits = workspace_.NewTensor(DType::kF32, {int64_t(sampled.size()), model_.config().vocab_size});
+  VX_TRY(model_.Step(ctx_, *pool_, chunks, logits));
+
+  bool prefilled = false;
+  for (size_t i = 0; i < owners.size(); ++i) {
+    Running& r = *owners[i];
+    r.next += chunks[i].tokens.size();
+    if (!r.in_prompt) continue;
+    prefilled = true;
+    prefill_done_ += int64_t(chunks[i].tokens.size());
+    if (r.request->keep_prompt && r.next + 1 == r.pending.size()) VX_TRY(KeepPrompt(r));
+    if (r.next == r.pending.size()) r.in_prompt = false;
+  }
+  if (prefilled && events.on_prefill) events.on_prefill(prefill_done_, prefill_total_);
+
+  if (sampled.empty()) return {};
+  std::vector<Sampler*> samplers;
+  for (Running* r : sampled) samplers.push_back(&r->sampler);
+  VX_ASSIGN(std::vector<SampledToken> tokens, SampleTokens(ctx_, logits, samplers));
+  for (size_t i = 0; i < sampled.size(); ++i) {
+    Take(*sampled[i], completions[sampled[i]->index], std::move(tokens[i]), events);
+  }
+  return {};
+}
+
+Result<std::vector<Completion>> Engine::Generate(std::span<const Request> requests, const EngineEvents& events) {
+  start_ns_ = NowNs();
+  prefill_done_ = prefill_total_ = 0;
+  std::vector<Completion> completions(requests.size());
+  std::vector<size_t> waiting;  // last is next
+  for (size_t i = requests.size(); i-- > 0;) {
+    completions[i].error = Refuse(requests[i]);
+    if (completions[i].error.empty()) {
+      waiting.push_back(i);
+      prefill_total_ += int64_t(requests[i].prompt.size());
+    } else {
+      completions[i].finish = FinishReason::kError;
+      if (events.on_finish) events.on_finish(i, completions[i]);
+    }
+  }
+  std::vector<Running> running;
+  running.reserve(size_t(options_.max_sequences));
+  Status status;
+  while (status.ok() && (!running.empty() || !waiting.empty())) {
+    while (!waiting.empty() && int64_t(running.size()) < options_.max_sequences && status.ok()) {
+      const size_t i = waiting.back();
+      waiting.pop_back();
+      status = Start(requests[i], i, running, completions[i]);
+    }
+    if (cancelled_.load(std::memory_order_relaxed)) break;
+    if (status.ok()) {
+      try {
+        status = RunStep(running, completions, events);
+      } catch (const std::bad_alloc&) {
+        status = ResourceExhausted("out of memory in a step; use fewer sequences or a shorter context");
+      }
+    }
+    std::erase_if(running, [&](Running& r) {
+      if (!r.finished) return false;
+      pool_->Free(r.state);
+      if (events.on_finish) events.on_finish(r.index, completions[r.index]);
+      return true;
+    });
+  }
+  const bool cancelled = cancelled_.exchange(false, std::memory_order_relaxed);
+  for (Running& r : running) {
+    pool_->Free(r.state);
+    completions[r.index].finish = FinishReason::kCancelled;
+    if (cancelled && events.on_finish) events.on_finish(r.index, completions[r.index]);
+  }
+  for (size_t i : waiting) completions[i].finish = FinishReason::kCancelled;
+  VX_TRY(std::move(status));
+  return completions;
+}
+
+}  // namespace vexil

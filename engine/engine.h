@@ -1,0 +1,107 @@
+// Token ids in, token ids out: runs a list of requests as one ragged batch.
+//
+// Knows no text. Not thread-safe: one Generate at a time; Cancel() may be called from any thread or a signal handler.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/sampler.h"
+#include "model/v4/model.h"
+
+namespace vexil {
+
+struct Request {
+  std::vector<int32_t> prompt;
+  SamplingParams sampling;
+  int64_t max_tokens = 256;       // generated at most
+  std::vector<int32_t> stop_ids;  // generating one of these ends the request; it is part of the output
+  // Keep the state behind the prompt, so that a later prompt that continues it starts there.
+  bool keep_prompt = false;
+};
+
+enum class FinishReason : uint8_t {
+  kStop,       // a stop id, or on_token said so
+  kLength,     // max_tokens
+  kContext,    // the context is full
+  kCancelled,  // Cancel()
+  kError,      // this request could not run; see Completion::error
+};
+const char* NameOf(FinishReason reason);
+
+struct Completion {
+  std::vector<SampledToken> tokens;
+  FinishReason finish = FinishReason::kLength;
+  std::string error;
+  int64_t prompt_tokens = 0;
+  int64_t reused_tokens = 0;          // of the prompt, taken from a kept state
+  double first_token_seconds = 0;     // from the start of Generate
+  double last_token_seconds = 0;
+};
+
+struct EngineOptions {
+  int threads = 0;                 // 0: as many as this process may use
+  int64_t max_sequences = 32;      // in flight at once
+  int64_t max_step_tokens = 512;   // of all sequences in one step
+  int64_t max_context = 0;         // tokens of one sequence; 0: what the model allows, up to 1M
+  int64_t kept_prompts = 4;        // states held for Request::keep_prompt
+  KernelChoice kernels = KernelChoice::kBest;
+};
+
+struct EngineEvents {
+  // A token of request `index`; false ends that request with kStop. May be empty.
+  std::function<bool(size_t index, const SampledToken& token)> on_token;
+  // Prompt tokens processed so far and in all, over all requests; after each step that has some. May be empty.
+  std::function<void(int64_t done, int64_t total)> on_prefill;
+  // Request `index` has its Completion. May be empty.
+  std::function<void(size_t index, const Completion& completion)> on_finish;
+};
+
+class Engine {
+ public:
+  // `model` must outlive the engine.
+  static Result<std::unique_ptr<Engine>> Create(const Model& model, const EngineOptions& options);
+  ~Engine();
+
+  // One Completion per request, in order. A request that cannot run fails alone (FinishReason::kError).
+  // Errors: only what stops everything.
+  Result<std::vector<Completion>> Generate(std::span<const Request> requests, const EngineEvents& events = {});
+
+  // Ends the Generate that is running, or the next, after the current step.
+  void Cancel() { cancelled_.store(true, std::memory_order_relaxed); }
+
+  const Context& context() const { return ctx_; }
+  StatePool& pool() { return *pool_; }
+  int64_t max_context() const { return max_context_; }
+
+ private:
+  struct Running;
+  struct Kept;
+  Engine(const Model& model, const EngineOptions& options);
+
+  std::string Refuse(const Request& request) const;
+  Status Start(const Request& request, size_t index, std::vector<Running>& running, Completion& completion);
+  Status RunStep(std::vector<Running>& running, std::span<Completion> completions, const EngineEvents& events);
+  void Take(Running& r, Completion& c, SampledToken token, const EngineEvents& events);
+  Status KeepPrompt(Running& r);
+  double Seconds() const;
+
+  const Model& model_;
+  EngineOptions options_;
+  int64_t max_context_ = 0;
+  ThreadPool threads_;
+  Arena workspace_;
+  Context ctx_;
+  std::unique_ptr<StatePool> pool_;
+  std::vector<Kept> kept_;
+  std::atomic<bool> cancelled_{false};
+  int64_t start_ns_ = 0;
+  int64_t prefill_done_ = 0, prefill_total_ = 0;
+};
+
+}  // namespace vexil

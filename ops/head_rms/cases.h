@@ -1,0 +1,84 @@
+#pragma once
+
+#include <cmath>
+
+#include "ops/head_rms/head_rms.h"
+#include "testing/strided.h"
+
+namespace vexil {
+
+template <>
+struct Conformance<HeadRms> {
+  struct Case {
+    int64_t n, heads, d;
+    DType dtype;
+    int64_t padding;
+    double stddev;
+  };
+
+  static std::vector<Case> Cases(Tier tier) {
+    std::vector<Case> cases;
+    for (DType t : {DType::kF32, DType::kBF16}) {
+      for (double stddev : {1.0, 2e-2, 1e-3}) {  // the smaller ones bring eps to bear
+        cases.push_back({9, 7, 5, t, 0, stddev});
+        cases.push_back({3, 2, 37, t, 3, stddev});
+        if (tier == Tier::kFull) cases.push_back({2, 64, 512, t, 0, stddev});
+      }
+      cases.push_back({1, 1, 1, t, 0, 1});
+      cases.push_back({0, 2, 8, t, 0, 1});
+    }
+    return cases;
+  }
+  static std::string Describe(const Case& c) {
+    return "n=" + std::to_string(c.n) + ",heads=" + std::to_string(c.heads) + ",d=" + std::to_string(c.d) +
+           ",dtype=" + NameOf(c.dtype) + (c.padding ? ",strided" : "") +
+           (c.stddev < 1e-2 ? ",tiny"
+            : c.stddev < 1  ? ",small"
+                            : "");
+  }
+  static HeadRms::Args Build(const Case& c, TestArena& m) {
+    return {.x = NormalRows(m, c.dtype, {c.n, c.heads, c.d}, c.padding, c.stddev)};
+  }
+  static std::vector<Expected> Reference(const HeadRms::Args& a) {
+    const std::vector<double> x = ToF64(a.x);
+    const int64_t d = a.x.dim(2);
+    Expected y{"x", a.x, {}, {}};
+    for (int64_t row = 0; row < a.x.dim(0) * a.x.dim(1); ++row) {
+      const Range r = InverseRms(x.data() + row * d, d, double(a.eps), a.x.dtype());
+      for (int64_t i = row * d; i < (row + 1) * d; ++i) {
+        // Both roundings of the last product are modelled (a float64 product of two f32 is exact), so that with
+        // BF16 a head whose r is certain must agree bit for bit.
+        const auto times = [&](double factor) {
+          return RoundTo(a.x.dtype(), RoundTo(DType::kF32, x[size_t(i)] * factor));
+        };
+        y.value.push_back(times(r.nominal));
+        y.tolerance.push_back(std::abs(times(r.high) - times(r.low)));
+      }
+    }
+    return {y, UntouchedPadding(a.x)};
+  }
+  static std::vector<std::string_view> Faults() {
+    return {"no_eps",           "wrong_mean",          "squares_not_rounded",
+            "mean_not_rounded", "eps_sum_not_rounded", "rsqrt_not_rounded"};
+  }
+
+ private:
+  struct Range {
+    double low, nominal, high;
+  };
+  // r of the formula with all its roundings. Where f32 arithmetic of any order may differ from float64 (the sum
+  // of d squares by d roundings, the reciprocal root by 2), the whole range of its result is carried through
+  // the roundings that follow, all of which are monotone: a range of one value is the rule.
+  static Range InverseRms(const double* x, int64_t d, double eps, DType t) {
+    double sum = 0;
+    for (int64_t i = 0; i < d; ++i) sum += RoundTo(t, RoundTo(DType::kF32, x[i] * x[i]));
+    const auto rest = [&](double mean, double root_error) {
+      const double m = RoundTo(t, RoundTo(DType::kF32, RoundTo(t, mean) + eps));
+      return RoundTo(t, RoundTo(DType::kF32, 1 / std::sqrt(m) * (1 + root_error)));
+    };
+    const double mean = sum / double(d), error = double(d) * Epsilon(DType::kF32), root = 2 * Epsilon(DType::kF32);
+    return {rest(mean * (1 + error), -root), rest(mean, 0), rest(mean * (1 - error), root)};
+  }
+};
+
+}  // namespace vexil

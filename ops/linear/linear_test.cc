@@ -1,0 +1,146 @@
+// What the conformance cases of Linear and GroupedLinear cannot see: which bits a result has.
+#include "ops/linear/linear.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+
+#include "ops/grouped_linear/grouped_linear.h"
+#include "ops/linear/cases.h"
+#include "testing/conformance_run.h"
+
+namespace vexil {
+namespace {
+
+constexpr int64_t kTokens = 39, kOut = 300, kWidth = 1090;
+
+struct Formats {
+  DType x, w, y;
+};
+const Formats kFormats[] = {{DType::kF32, DType::kF32, DType::kF32},     {DType::kBF16, DType::kBF16, DType::kF32},
+                            {DType::kBF16, DType::kF16, DType::kBF16},   {DType::kE4M3, DType::kE4M3, DType::kF32},
+                            {DType::kE4M3, DType::kE2M1x2, DType::kF32}, {DType::kBF16, DType::kI8, DType::kBF16}};
+
+void ExpectSameBits(const TensorView& a, const TensorView& b) {
+  ASSERT_EQ(a.dims(), b.dims());
+  const size_t row_bytes = size_t(a.dim(1) * BytesOf(a.dtype()));
+  for (int64_t i = 0; i < a.dim(0); ++i) {
+    const char* row_a = static_cast<const char*>(a.raw()) + i * a.stride(0) * BytesOf(a.dtype());
+    const char* row_b = static_cast<const char*>(b.raw()) + i * b.stride(0) * BytesOf(b.dtype());
+    ASSERT_EQ(std::memcmp(row_a, row_b, row_bytes), 0) << "row " << i;
+  }
+}
+
+QuantView InputRows(const QuantView& x, int64_t begin, int64_t end) {
+  QuantView rows = x;
+  rows.data = x.data.Rows(begin, end);
+  if (!x.scale.empty()) rows.scale = x.scale.Rows(begin, end);
+  return rows;
+}
+
+// Rows [begin, end) of a weight; `begin` is a multiple of the rows of a scale.
+QuantView WeightRows(const QuantView& w, int64_t begin, int64_t end) {
+  QuantView rows = w;
+  rows.data = w.data.Rows(begin, end);
+  if (!w.scale.empty()) rows.scale = w.scale.Rows(begin / w.block_rows, CeilDiv(end, w.block_rows));
+  return rows;
+}
+
+class LinearBits : public testing::Test {
+ protected:
+  template <class Op>
+  void RunOn(const Kernel<Op>& kernel, const typename Op::Args& args, int threads = 1) {
+    ThreadPool pool(threads);
+    Context ctx;
+    ctx.threads = &pool;
+    ctx.workspace = &workspace_;
+    Status s = Op::Check(args);
+    ASSERT_TRUE(s.ok()) << s.message();
+    s = kernel.run(ctx, args);
+    ASSERT_TRUE(s.ok()) << s.message();
+  }
+  // f(kernel, x, w, whole): `whole` is the product of all rows with all of w.
+  template <class F>
+  void ForEachKernelAndFormat(F f) {
+    for (const Kernel<Linear>& kernel : Kernels<Linear>()) {
+      for (const Formats& formats : kFormats) {
+        SCOPED_TRACE(std::string(kernel.id) + " " + NameOf(formats.x) + " " + NameOf(formats.w));
+        const QuantView x = linear_cases::Input(m_, formats.x, kTokens, kWidth, 0, 1);
+        const QuantView w = linear_cases::Weight(m_, formats.w, kOut, kWidth);
+        const MutTensorView whole = m_.Poison(formats.y, {kTokens, kOut});
+        RunOn<Linear>(kernel, {.x = x, .w = w, .y = whole});
+        f(kernel, x, w, whole);
+      }
+    }
+  }
+
+  TestArena m_{1};
+  Arena workspace_;
+};
+
+TEST_F(LinearBits, ARowDoesNotDependOnTheBatch) {
+  ForEachKernelAndFormat(
+      [&](const Kernel<Linear>& kernel, const QuantView& x, const QuantView& w, MutTensorView whole) {
+        for (int64_t begin : {0, 1, 17, 38}) {
+          for (int64_t rows : {1, 2, 3, 7, 19}) {
+            const int64_t end = std::min(begin + rows, kTokens);
+            const MutTensorView y = m_.Poison(whole.dtype(), {end - begin, kOut});
+            RunOn<Linear>(kernel, {.x = InputRows(x, begin, end), .w = w, .y = y});
+            ExpectSameBits(y, whole.Rows(begin, end));
+          }
+        }
+      });
+}
+
+TEST_F(LinearBits, AColumnDoesNotDependOnTheOtherColumns) {
+  ForEachKernelAndFormat(
+      [&](const Kernel<Linear>& kernel, const QuantView& x, const QuantView& w, MutTensorView whole) {
+        for (int64_t begin : {0, 128, 256}) {
+          for (int64_t columns : {1, 5, 44}) {
+            const MutTensorView y = m_.Poison(whole.dtype(), {kTokens, columns});
+            RunOn<Linear>(kernel, {.x = x, .w = WeightRows(w, begin, begin + columns), .y = y});
+            ExpectSameBits(y, whole.Columns(begin, begin + columns));
+          }
+        }
+      });
+}
+
+TEST_F(LinearBits, ThreadsAndStridesDoNotMatter) {
+  ForEachKernelAndFormat(
+      [&](const Kernel<Linear>& kernel, const QuantView& x, const QuantView& w, MutTensorView whole) {
+        for (int threads : {2, 3, 8}) {
+          const MutTensorView y = m_.Padded(whole.dtype(), {kTokens, kOut}, threads);
+          RunOn<Linear>(kernel, {.x = x, .w = w, .y = y}, threads);
+          ExpectSameBits(y, whole);
+        }
+      });
+  EXPECT_TRUE(m_.GuardsIntact());
+}
+
+TEST_F(LinearBits, GroupedLinearEqualsLinear) {
+  const std::span<const Kernel<GroupedLinear>> grouped = Kernels<GroupedLinear>();
+  ASSERT_EQ(grouped.size(), Kernels<Linear>().size());
+  size_t kernel_index = 0;
+  const Kernel<Linear>* last = Kernels<Linear>().data();
+  ForEachKernelAndFormat(
+      [&](const Kernel<Linear>& kernel, const QuantView& x, const QuantView& w, MutTensorView whole) {
+        if (&kernel != last) ++kernel_index, last = &kernel;
+        // Two experts, the same weight: the pairs of each are in another order than the rows of x.
+        const std::vector<int32_t> rows = {38, 3, 3, 0, 20, 21, 22, 1};
+        const QuantView experts[] = {w, w, w};
+        const MutTensorView y = m_.Poison(whole.dtype(), {int64_t(rows.size()), kOut});
+        RunOn<GroupedLinear>(grouped[kernel_index],
+                             {.x = x,
+                              .rows = m_.Values<int32_t>({int64_t(rows.size())}, rows),
+                              .offsets = m_.Values<int32_t>({4}, {0, 3, 3, 8}),
+                              .w = experts,
+                              .y = y},
+                             2);
+        for (size_t p = 0; p < rows.size(); ++p) {
+          ExpectSameBits(y.Rows(int64_t(p), int64_t(p) + 1), whole.Rows(rows[p], rows[p] + 1));
+        }
+      });
+}
+
+}  // namespace
+}  // namespace vexil
