@@ -5,12 +5,12 @@
 
 #include <array>
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/status.h"
+#include "text/bpe_tables.h"
 
 namespace vexil {
 
@@ -24,62 +24,52 @@ class Bpe {
   struct Scratch {
     struct Symbol {
       int32_t id;
-      uint32_t rank;  // of the pair with the next symbol; kNoRank: no such merge, or this symbol is gone
-      uint32_t previous, next;
+      uint32_t rank;            // of the pair with the next symbol; kNoRank: no merge, or this symbol is gone
+      uint32_t previous, next;  // positions, or kNone
     };
     std::vector<Symbol> symbols;
-    std::vector<uint64_t> queue;  // rank << 32 | position of the left symbol
+    std::vector<uint64_t> queue;  // rank << 32 | position of the left symbol; a heap with the smallest on top
     uint64_t queue_pops = 0;      // a measure of work, for tests
   };
 
   Bpe() = default;
 
-  // tokens[id] holds the bytes of a token, or is empty for an id that is no token of the base vocabulary. Tokens
-  // differ, every byte has one, and merges name existing ids whose bytes concatenate to the result's. The lists come
-  // from a file: what does not hold is an error (kInvalidArgument) that names the entry.
+  // tokens[id] holds the bytes of a token, or is empty for an id that is no token of the base vocabulary. A merge's
+  // result is the concatenation of its parts.
+  // Errors: kInvalidArgument when tokens are equal, a byte has no token or a pair is listed twice.
   static Result<Bpe> Create(const std::vector<std::string>& tokens, const std::vector<Merge>& merges);
 
   // Appends the tokens of one piece of fewer than 2^32 - 1 bytes. Takes O(n log n) for n bytes.
   void Encode(std::string_view piece, Scratch* scratch, std::vector<int32_t>* ids) const;
 
-  // The bytes of a token; empty for an id that is none. Valid as long as this object.
-  std::string_view TokenBytes(int32_t id) const;
-  std::optional<int32_t> IdOf(std::string_view bytes) const;
-  int32_t size() const { return int32_t(offsets_.size()) - 1; }
+  const TokenTable& tokens() const { return tokens_; }
 
  private:
-  static constexpr uint32_t kNoRank = UINT32_MAX;
-
-  // Open addressing with linear probing over a power of two of slots, at most half of them used: two hot lookups
-  // per byte of text, for which the node-based standard maps cost several times as much.
-  struct MergeSlot {
-    int32_t left = -1, right = -1;
-    uint32_t rank = kNoRank;
-    int32_t result = -1;
-  };
-  struct TokenSlot {
-    uint32_t hash = 0;
-    int32_t id = -1;
+  static constexpr uint32_t kNoRank = MergeTable::kNoRank;
+  static constexpr uint32_t kNone = UINT32_MAX;
+  // Up to this length, looking through all pairs for the lowest rank is faster than a queue.
+  static constexpr size_t kMaxScanned = 64;
+  struct Pair {
+    int32_t id;
+    uint32_t rank;  // of this symbol and the next one
   };
 
   Status AddTokens(const std::vector<std::string>& tokens);
   Status AddMerges(const std::vector<Merge>& merges);
-  void MarkWholePieces();
+  void FindWholePieces();
 
-  const MergeSlot& FindMerge(int32_t left, int32_t right) const;
-  TokenSlot* FindSlot(std::string_view bytes, uint32_t hash);
-  int32_t FindToken(std::string_view bytes) const;
-
-  uint32_t PairRank(const Scratch& scratch, uint32_t left) const;
-  void MergeAll(std::string_view piece, Scratch* scratch) const;
+  void MergeByScan(std::string_view piece, std::vector<int32_t>* ids) const;
+  void MergeByQueue(std::string_view piece, Scratch* scratch, std::vector<int32_t>* ids) const;
+  void FillQueue(std::string_view piece, Scratch* scratch) const;
   void Join(uint32_t left, Scratch* scratch) const;
+  void SetRank(uint32_t left, Scratch* scratch) const;
 
-  std::string bytes_;                // of all tokens
-  std::vector<uint32_t> offsets_{0};  // token id: bytes_[offsets_[id], offsets_[id + 1])
+  TokenTable tokens_;
+  MergeTable merges_;
+  std::vector<int32_t> results_;  // by rank
   std::array<int32_t, 256> byte_ids_{};
-  std::vector<MergeSlot> merges_;
-  std::vector<TokenSlot> tokens_;
-  // Tokens that the merges make from their own bytes, proven by doing it once at load. A piece that is such a token
+  std::vector<uint32_t> byte_pair_ranks_;  // of the tokens of two bytes: [first * 256 + second]
+  // By id: the merges make the token from its own bytes, proven by doing it once at load. A piece that is such a token
   // needs no merging.
   std::vector<bool> whole_piece_;
 };

@@ -115,13 +115,15 @@ std::string Tokenizer::Decode(std::span<const int32_t> ids, bool skip_special) c
 }
 
 std::string_view Tokenizer::TokenBytes(int32_t id) const {
-  return is_added(id) ? contents_[content_index_[size_t(id)]] : bpe_.TokenBytes(id);
+  if (id < 0 || id >= vocab_size()) return {};
+  return is_added(id) ? contents_[content_index_[size_t(id)]] : bpe_.tokens().Bytes(id);
 }
 
 std::optional<int32_t> Tokenizer::IdOf(std::string_view bytes) const {
   if (const auto id = exact_.IdOf(bytes)) return id;
   if (const auto id = normalized_.IdOf(bytes)) return id;
-  return bpe_.IdOf(bytes);
+  const int32_t id = bpe_.tokens().Find(bytes);
+  return id < 0 ? std::nullopt : std::optional(id);
 }
 
 }  // namespace vexil

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Fails when a folder includes a folder that tools/layers.txt does not list for it, or when a folder with
-sources is missing from that list. Tests and cases.h may also include testing/. Usage: check_layers.py [ROOT]"""
+sources is missing from that list. Tests, and the cases.h and reference.h of ops, may also include testing/.
+Usage: check_layers.py [ROOT]"""
 import os
 import re
 import sys
 
 SOURCES = (".h", ".cc", ".cu", ".cuh", ".inc")
+TEST_ONLY = ("cases.h", "reference.h")
 
 
 def read_layers(root):
@@ -29,7 +31,7 @@ def sources(folder):
 def wrong_includes(root, allowed):
     for folder, may in allowed.items():
         for path in sources(os.path.join(root, folder)):
-            is_test = path.endswith("_test.cc") or os.path.basename(path) == "cases.h"
+            is_test = path.endswith("_test.cc") or os.path.basename(path) in TEST_ONLY
             extra = {"testing"} if is_test else set()
             with open(path, errors="replace") as f:
                 for number, text in enumerate(f, 1):

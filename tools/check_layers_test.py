@@ -40,9 +40,10 @@ class CheckLayersTest(unittest.TestCase):
         self.write("ops/scale/kernels.inc", '#include "testing/c.h"\n')
         self.assertEqual(self.check()[0], 1)
 
-    def test_tests_and_cases_may_include_testing(self):
+    def test_tests_cases_and_references_may_include_testing(self):
         self.write("ops/scale/scale_test.cc", '#include "testing/c.h"\n')
         self.write("ops/scale/cases.h", '#include "testing/c.h"\n')
+        self.write("ops/scale/reference.h", '#include "testing/c.h"\n')
         self.assertEqual(self.check()[0], 0)
 
     def test_tests_may_not_include_upwards_otherwise(self):

@@ -1,0 +1,69 @@
+// What several sub-commands share: model options, loading, reading inputs, interrupts.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "base/status.h"
+#include "engine/engine.h"
+#include "model/v4/model.h"
+#include "text/tokenizer.h"
+
+namespace vexil::cli {
+
+// --ckpt-path, --config, --data-format, --threads, --kernels, --unclamped-shared-expert.
+struct ModelFlags {
+  std::string ckpt_path;    // empty: models/tiny of the source or install tree
+  std::string config;       // empty: beside the weights
+  std::string data_format;  // empty: chosen by the checkpoint
+  int threads = 0;
+  std::string kernels = "best";
+  bool unclamped_shared_expert = false;
+  int64_t max_context = 0;
+
+  void Declare(CLI::App& app);
+  Result<std::string> CheckpointPath() const;
+  Result<std::unique_ptr<Model>> LoadModel() const;
+  Result<std::unique_ptr<Tokenizer>> LoadTokenizer() const;
+  EngineOptions ToEngineOptions() const;
+};
+
+// A model with its tokenizer and engine.
+struct LoadedModel {
+  std::unique_ptr<Model> model;
+  std::unique_ptr<Tokenizer> tokenizer;
+  std::unique_ptr<Engine> engine;
+};
+// Shows "loading ..." on a terminal meanwhile.
+Result<LoadedModel> LoadAll(const ModelFlags& flags);
+
+// --temperature, --top-p and the other sampling options.
+void DeclareSampling(CLI::App& app, SamplingParams& sampling);
+
+// --thinking chat|thinking|max.
+CLI::Option* DeclareThinking(CLI::App& app, std::string& thinking);
+
+// All of standard input ("-") or of a file, up to 1 GiB.
+Result<std::string> ReadInput(const std::string& path);
+// A JSON document with the rules that chat clients expect (Python's).
+Result<Json> ReadChatJson(const std::string& text, const std::string& name);
+
+// Writes to standard output; an error when it is gone.
+Status Print(std::string_view text);
+
+// One line on standard error that is drawn over, only on a terminal.
+void ShowProgress(const std::string& line);
+void ClearProgress();
+
+// While it lives, Ctrl-C cancels the engine's current Generate; a second Ctrl-C ends the program.
+class InterruptCancels {
+ public:
+  explicit InterruptCancels(Engine& engine);
+  ~InterruptCancels();
+  static bool interrupted();
+};
+
+}  // namespace vexil::cli

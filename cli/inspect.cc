@@ -1,0 +1,159 @@
+// vexil inspect: what a checkpoint holds and needs. vexil plan: which kernels would run it.
+#include <fmt/format.h>
+
+#include <map>
+#include <memory>
+
+#include "cli/commands.h"
+#include "cli/common.h"
+#include "model/weight_loader.h"
+
+namespace vexil::cli {
+namespace {
+
+struct Flags {
+  ModelFlags model;
+  bool json = false, tensors = false;
+  int64_t tokens = 1;
+};
+
+std::string Size(int64_t bytes) {
+  const char* units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+  double v = double(bytes);
+  int u = 0;
+  for (; v >= 1024 && u < 4; ++u) v /= 1024;
+  return u == 0 ? fmt::format("{} B", bytes) : fmt::format("{:.1f} {}", v, units[u]);
+}
+
+struct Format {
+  int64_t tensors = 0, bytes = 0;
+};
+
+std::map<std::string, Format> FormatsOf(const CheckpointFiles& files) {
+  std::map<std::string, Format> formats;
+  for (std::string_view name : files.names()) {
+    const TensorInfo* t = files.Find(name);
+    Format& f = formats[NameOf(t->dtype)];
+    f.tensors += 1;
+    f.bytes += t->Bytes();
+  }
+  return formats;
+}
+
+// name on the command line, member of ModelConfig
+#define VX_SHOWN_SIZES(X)                                                                                          \
+  X(vocab_size) X(dim) X(num_layers) X(num_hash_layers) X(num_draft_layers) X(num_heads) X(head_dim) X(rope_dim)   \
+  X(q_lora_rank) X(o_groups) X(o_lora_rank) X(window) X(index_heads) X(index_head_dim) X(index_topk) X(num_experts) \
+  X(experts_per_token) X(expert_dim) X(route_scale) X(swiglu_limit) X(hc_mult) X(sinkhorn_iters) X(rope_theta)     \
+  X(compress_rope_theta) X(max_positions)
+
+Json ConfigJson(const ModelConfig& c) {
+  Json out;
+#define X(name) out.Set(#name, c.name);
+  VX_SHOWN_SIZES(X)
+#undef X
+  Json::Array ratios;
+  for (int64_t r : c.compress_ratios) ratios.push_back(r);
+  out.Set("compress_ratios", Json(std::move(ratios)));
+  return out;
+}
+
+Json Describe(const Flags& f, const Model& m) {
+  const StateLayout layout = StateLayout::For(m.config(), m.numerics());
+  Json out, formats, memory;
+  out.Set("path", m.files().path());
+  out.Set("config_path", m.config_path());
+  out.Set("data_format", m.numerics().name);
+  out.Set("config", ConfigJson(m.config()));
+  for (const auto& [name, format] : FormatsOf(m.files())) {
+    Json v;
+    v.Set("tensors", format.tensors);
+    v.Set("bytes", format.bytes);
+    formats.Set(name, v);
+  }
+  out.Set("formats", formats);
+  memory.Set("weights_bytes", m.weights().stored_bytes);
+  memory.Set("sequence_bytes", layout.TailBytes());
+  memory.Set("bytes_per_256_tokens", layout.PageBytes());
+  out.Set("memory", memory);
+  if (f.tensors) {
+    Json::Array tensors;
+    for (std::string_view name : m.files().names()) {
+      const TensorInfo* t = m.files().Find(name);
+      Json v;
+      v.Set("name", t->name);
+      v.Set("dtype", NameOf(t->dtype));
+      v.Set("shape", DimsText(t->dims));
+      v.Set("bytes", t->Bytes());
+      tensors.push_back(v);
+    }
+    out.Set("tensors", Json(std::move(tensors)));
+  }
+  return out;
+}
+
+std::string AsText(const Flags& f, const Model& m) {
+  const StateLayout layout = StateLayout::For(m.config(), m.numerics());
+  std::string out = fmt::format("{} ({} files, config {})\n", m.files().path(), m.files().files().size(), m.config_path());
+  for (const auto& [key, value] : *ConfigJson(m.config()).object()) out += fmt::format("  {:<20} {}\n", key, value.ToText());
+  out += "formats\n";
+  for (const auto& [name, format] : FormatsOf(m.files())) {
+    out += fmt::format("  {:<20} {:>6} tensors  {:>12}\n", name, format.tensors, Size(format.bytes));
+  }
+  out += fmt::format("memory ({} mode)\n  {:<20} {}\n  {:<20} {}\n  {:<20} {}\n", m.numerics().name, "weights (mapped)",
+                     Size(m.weights().stored_bytes), "a sequence", Size(layout.TailBytes()), "  and per 256 tokens", Size(layout.PageBytes()));
+  if (f.tensors) {
+    out += "tensors\n";
+    for (std::string_view name : m.files().names()) {
+      const TensorInfo* t = m.files().Find(name);
+      out += fmt::format("  {:<60} {:<8} {}\n", t->name, NameOf(t->dtype), DimsText(t->dims));
+    }
+  }
+  return out;
+}
+
+Status Inspect(const Flags& f) {
+  VX_ASSIGN(const std::unique_ptr<Model> model, f.model.LoadModel());
+  return Print(f.json ? Describe(f, *model).ToText(1) + "\n" : AsText(f, *model));
+}
+
+Status ShowPlan(const Flags& f) {
+  VX_ASSIGN(const std::unique_ptr<Model> model, f.model.LoadModel());
+  Context ctx;
+  ctx.choice = f.model.ToEngineOptions().kernels;
+  VX_ASSIGN(const Plan plan, model->MakePlan(ctx, f.tokens));
+  Json::Array rows;
+  std::string text = fmt::format("{:<22} {:<32} {:>5}  {}\n", "where", "kernel", "calls", "better ones refused");
+  for (const Plan::Entry& e : plan.entries()) {
+    text += fmt::format("{:<22} {:<32} {:>5}  {}\n", e.label, e.kernel, e.calls, e.refused);
+    Json v;
+    v.Set("where", e.label);
+    v.Set("kernel", e.kernel);
+    v.Set("calls", e.calls);
+    v.Set("refused", e.refused);
+    rows.push_back(v);
+  }
+  return Print(f.json ? Json(std::move(rows)).ToText(1) + "\n" : text);
+}
+
+}  // namespace
+
+void AddInspect(CLI::App& app, Command& command) {
+  CLI::App* sub = app.add_subcommand("inspect", "a checkpoint's configuration, formats, sizes and memory need");
+  auto f = std::make_shared<Flags>();
+  f->model.Declare(*sub);
+  sub->add_flag("--tensors", f->tensors, "list every tensor");
+  sub->add_flag("--json", f->json, "as JSON");
+  sub->callback([f, &command] { command.run = [f] { return Inspect(*f); }; });
+}
+
+void AddPlan(CLI::App& app, Command& command) {
+  CLI::App* sub = app.add_subcommand("plan", "the kernel of every op call, and why better ones refused");
+  auto f = std::make_shared<Flags>();
+  f->model.Declare(*sub);
+  sub->add_option("--tokens", f->tokens, "tokens of the step: 1 is decoding")->check(CLI::Range(1, 65536))->capture_default_str();
+  sub->add_flag("--json", f->json, "as JSON");
+  sub->callback([f, &command] { command.run = [f] { return ShowPlan(*f); }; });
+}
+
+}  // namespace vexil::cli

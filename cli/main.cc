@@ -1,0 +1,58 @@
+// vexil: the command line program. One line on standard error and status 2 for a user's mistake, 1 for anything else.
+#include <fmt/format.h>
+
+#include <csignal>
+#include <exception>
+#include <memory>
+
+#include "cli/commands.h"
+
+namespace vexil::cli {
+namespace {
+
+int ExitStatus(Code code) {
+  switch (code) {
+    case Code::kOk: return 0;
+    case Code::kInvalidArgument:
+    case Code::kNotFound:
+    case Code::kUnsupported:
+    case Code::kDataLoss: return 2;
+    case Code::kCancelled: return 130;  // as a shell reports SIGINT
+    default: return 1;
+  }
+}
+
+int Main(int argc, char** argv) {
+  CLI::App app("vexil runs, serves and checks DeepSeek-V4 models");
+  app.require_subcommand(1);
+  app.set_version_flag("--version", "vexil " VEXIL_VERSION);
+  Command command;
+#define X(name) name(app, command);
+  VX_COMMANDS(X)
+#undef X
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version
+    fmt::print(stderr, "vexil: {} (try --help)\n", e.what());
+    return 2;
+  }
+  const Status status = command.run();
+  if (!status.ok() && status.code() != Code::kCancelled) fmt::print(stderr, "vexil: {}\n", status.message());
+  return ExitStatus(status.code());
+}
+
+}  // namespace
+}  // namespace vexil::cli
+
+int main(int argc, char** argv) {
+  std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is a failed write, not a death
+  try {
+    return vexil::cli::Main(argc, argv);
+  } catch (const std::bad_alloc&) {
+    fmt::print(stderr, "vexil: out of memory\n");
+  } catch (const std::exception& e) {
+    fmt::print(stderr, "vexil: internal error: {}\n", e.what());
+  }
+  return 1;
+}
