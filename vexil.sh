@@ -216,6 +216,7 @@ main() {
   if command -v ccache >/dev/null; then
     export CMAKE_CXX_COMPILER_LAUNCHER=${CMAKE_CXX_COMPILER_LAUNCHER-ccache}
   fi
+  on_terminal || export CLICOLOR=0  # for ctest
   jobs=${CMAKE_BUILD_PARALLEL_LEVEL:-$(compile_jobs)}
   case $command in
     build)

@@ -94,7 +94,8 @@ class Printer {
     if (!flags_.json) return Print(fmt::format("Prompt: {}\nCompletion: {}\n\n", prompts_[i], answers_[i]->text()));
     Json out;
     out.Set("prompt", prompts_[i]);
-    for (const auto& [key, value] : *ToJson(c, *answers_[i]).object()) out.Set(key, value);
+    const Json answer = ToJson(c, *answers_[i]);
+    for (const auto& [key, value] : *answer.object()) out.Set(key, value);
     return Print(out.ToPythonText() + "\n");
   }
 

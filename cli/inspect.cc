@@ -95,7 +95,8 @@ Json Describe(const Flags& f, const Model& m) {
 std::string AsText(const Flags& f, const Model& m) {
   const StateLayout layout = StateLayout::For(m.config(), m.numerics());
   std::string out = fmt::format("{} ({} files, config {})\n", m.files().path(), m.files().files().size(), m.config_path());
-  for (const auto& [key, value] : *ConfigJson(m.config()).object()) out += fmt::format("  {:<20} {}\n", key, value.ToText());
+  const Json config = ConfigJson(m.config());
+  for (const auto& [key, value] : *config.object()) out += fmt::format("  {:<20} {}\n", key, value.ToText());
   out += "formats\n";
   for (const auto& [name, format] : FormatsOf(m.files())) {
     out += fmt::format("  {:<20} {:>6} tensors  {:>12}\n", name, format.tensors, Size(format.bytes));

@@ -201,8 +201,9 @@ QuantView WeightLoader::RowSlice(const QuantView& matrix, int64_t begin, int64_t
 void WeightLoader::RejectUnused(std::span<const std::string> allowed_prefixes) {
   std::string_view first;
   int64_t count = 0;
-  for (const auto& [name, entry] : index_) {
+  for (const auto& [canonical, entry] : index_) {
     if (entry.used) continue;
+    const std::string_view name = canonical;
     const bool allowed = std::any_of(allowed_prefixes.begin(), allowed_prefixes.end(),
                                      [&](const std::string& p) { return name.starts_with(p); });
     if (allowed) continue;

@@ -45,8 +45,8 @@ Status Bpe::AddMerges(const std::vector<Merge>& merges) {
   for (const Merge& m : merges) {
     const uint32_t rank = uint32_t(results_.size());
     if (!merges_.Insert(m.left, m.right, rank)) {
-      return InvalidArgument(fmt::format("merge {}: found the pair of merge {} again", rank,
-                                         merges_.Rank(m.left, m.right)));
+      return InvalidArgument(
+          fmt::format("merge {}: found the pair of merge {} again", rank, merges_.Rank(m.left, m.right)));
     }
     results_.push_back(m.result);
   }

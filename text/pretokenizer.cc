@@ -1,7 +1,10 @@
 #include "text/pretokenizer.h"
 
-#define PCRE2_CODE_UNIT_WIDTH 8
 #include <fmt/format.h>
+
+#include <utility>
+
+#define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
 #include "base/check.h"
@@ -55,31 +58,32 @@ class Matcher {
 
 void Pretokenizer::CodeDeleter::operator()(pcre2_real_code_8* code) const { pcre2_code_free(code); }
 
-Result<Pretokenizer> Pretokenizer::Create(const std::vector<std::string>& patterns) {
+Result<Pretokenizer> Pretokenizer::Create(const std::vector<std::string>& patterns, bool use_jit) {
   Pretokenizer result;
   for (size_t i = 0; i < patterns.size(); ++i) {
-    Result<Step> step = Compile(patterns[i]);
-    if (!step.ok()) return std::move(step).TakeError().Prefix(fmt::format("step {}", i));
+    Result<Step> step = Compile(patterns[i], use_jit);
+    if (!step.ok()) {
+      return std::move(step).TakeError().Prefix(fmt::format("pre_tokenizer.pretokenizers[{}].pattern.Regex", i));
+    }
     result.steps_.push_back(*std::move(step));
   }
   return result;
 }
 
-Result<Pretokenizer::Step> Pretokenizer::Compile(const std::string& pattern) {
+Result<Pretokenizer::Step> Pretokenizer::Compile(const std::string& pattern, bool use_jit) {
   VX_ASSIGN(const std::string translated, TranslateSplitPattern(pattern));
   int error = 0;
   PCRE2_SIZE offset = 0;
   Step step;
   step.code.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(),
                                 PCRE2_UTF | PCRE2_NEVER_BACKSLASH_C, &error, &offset, nullptr));
-  if (step.code == nullptr) return InvalidArgument(fmt::format("pattern '{}': {}", pattern, ErrorText(error)));
+  if (step.code == nullptr) return InvalidArgument(ErrorText(error));
   uint32_t matches_empty = 0;
   pcre2_pattern_info(step.code.get(), PCRE2_INFO_MATCHEMPTY, &matches_empty);
   if (matches_empty) {
-    return InvalidArgument(fmt::format("pattern '{}' matches the empty text, expected at least one character", pattern));
+    return InvalidArgument("found a pattern that matches the empty text, expected at least one character");
   }
-  // Where the machine allows no JIT, the interpreter does the same more slowly.
-  step.jit = pcre2_jit_compile(step.code.get(), PCRE2_JIT_COMPLETE) == 0;
+  step.jit = use_jit && pcre2_jit_compile(step.code.get(), PCRE2_JIT_COMPLETE) == 0;
   return step;
 }
 

@@ -19,9 +19,10 @@ class Pretokenizer {
   // No step: a text is one piece.
   Pretokenizer() = default;
 
-  // One step per pattern (text/split_pattern.h says what a pattern may contain). Errors: kUnsupported or
-  // kInvalidArgument, "step 1: ..." with the step counted from 0.
-  static Result<Pretokenizer> Create(const std::vector<std::string>& patterns);
+  // One step per pattern; text/split_pattern.h says what a pattern may contain, and it must not match the empty text.
+  // `use_jit` off: matching is interpreted, as it also is where the machine allows no generated code.
+  // Errors: kUnsupported or kInvalidArgument, with the name of the pattern in a tokenizer.json.
+  static Result<Pretokenizer> Create(const std::vector<std::string>& patterns, bool use_jit = true);
 
   // Puts the pieces of well-formed UTF-8 into *pieces (emptied first); they are views of `text` in its order, never
   // empty. May be called from several threads at once.
@@ -36,7 +37,7 @@ class Pretokenizer {
     bool jit = false;
   };
 
-  static Result<Step> Compile(const std::string& pattern);
+  static Result<Step> Compile(const std::string& pattern, bool use_jit);
 
   std::vector<Step> steps_;
 };

@@ -3,9 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
 
+#include "base/json.h"
 #include "text/utf8.h"
 
 namespace vexil {
@@ -16,12 +16,19 @@ constexpr std::string_view kWhiteSpace =
     R"(\x{9}-\x{D}\x{20}\x{85}\x{A0}\x{1680}\x{2000}-\x{200A}\x{2028}\x{2029}\x{202F}\x{205F}\x{3000})";
 
 constexpr std::string_view kGeneralCategories[] = {
-    "C",  "Cc", "Cf", "Cn", "Co", "Cs", "L",  "Ll", "Lm", "Lo", "Lt", "Lu", "M",  "Mc", "Me", "Mn", "N",  "Nd",
-    "Nl", "No", "P",  "Pc", "Pd", "Pe", "Pf", "Pi", "Po", "Ps", "S",  "Sc", "Sk", "Sm", "So", "Z",  "Zl", "Zp",
-    "Zs",
+    "C",  "Cc", "Cf", "Cn", "Co", "Cs", "L",  "Ll", "Lm", "Lo", "Lt", "Lu", "M",  "Mc", "Me", "Mn", "N",  "Nd", "Nl",
+    "No", "P",  "Pc", "Pd", "Pe", "Pf", "Pi", "Po", "Ps", "S",  "Sc", "Sk", "Sm", "So", "Z",  "Zl", "Zp", "Zs",
 };
 
-bool IsAsciiPunctuation(char c) { return c > ' ' && c < 127 && !isalnum(uint8_t(c)); }
+constexpr size_t kMaxPatternBytes = 4096;
+// PCRE2's own bound on the counts of a repeat.
+constexpr int kMaxCount = 65535;
+
+bool IsDigit(char c) { return c >= '0' && c <= '9'; }
+bool IsAsciiPunctuation(char c) {
+  const bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+  return c > ' ' && c < 127 && !letter && !IsDigit(c);
+}
 
 std::string Literal(char32_t c) { return fmt::format("\\x{{{:X}}}", uint32_t(c)); }
 
@@ -43,12 +50,12 @@ class Translator {
     return true;
   }
   Status Refuse(size_t begin, size_t end, std::string_view expected) const {
-    return Unsupported(fmt::format("'{}' at byte {} of the pattern: expected {}", pattern_.substr(begin, end - begin),
-                                   begin, expected));
+    return Unsupported(
+        fmt::format("byte {}: found {}, expected {}", begin, QuoteJson(pattern_.substr(begin, end - begin)), expected));
   }
   // Refuses the character at the current place.
   Status RefuseHere(std::string_view expected) const {
-    if (AtEnd()) return Unsupported(fmt::format("the pattern ends at byte {}: expected {}", at_, expected));
+    if (AtEnd()) return Unsupported(fmt::format("byte {}: found the end, expected {}", at_, expected));
     return Refuse(at_, at_ + FirstUtf8Sequence(pattern_.substr(at_)).length, expected);
   }
   char32_t TakeCharacter() {
@@ -79,7 +86,7 @@ class Translator {
     if (AtEnd()) return RefuseHere("a character");
     if (Peek() == '[') return Class();
     if (Peek() == '\\') return Escape(/*in_class=*/false);
-    if (std::string_view("()*+?{}.^$]").find(Peek()) != std::string_view::npos) {
+    if (std::string_view("|()*+?{}.^$]").find(Peek()) != std::string_view::npos) {
       return RefuseHere("an alternative of plain characters, classes, greedy repeats and look-aheads");
     }
     out_ += Literal(TakeCharacter());
@@ -131,8 +138,10 @@ class Translator {
     out_ += '[';
     if (Accept("^")) out_ += '^';
     if (Peek() == ']') return Refuse(begin, at_ + 1, "a class with members");
+    const size_t first_member = at_;
     while (!Accept("]")) {
-      if (AtEnd()) return Refuse(begin, at_, "']' at the end of the class");
+      if (AtEnd()) return Refuse(begin, begin + 1, "']' at the end of the class");
+      if (Peek() == '-' && at_ != first_member && Peek(1) != ']') return RefuseHere("'-' first, last or in a range");
       VX_TRY(ClassMember());
       if (Peek() != '-' || Peek(1) == ']') continue;
       const char32_t first = last_;
@@ -159,10 +168,10 @@ class Translator {
   Status Repeat() {
     const size_t begin = at_;
     if (Accept("{")) {
-      const size_t low = Digits();
-      bool good = low > 0;
-      if (Accept(",")) Digits();
-      if (!good || !Accept("}")) return Refuse(begin, at_, "{n}, {n,} or {n,m}");
+      const int low = Count();
+      int high = low;
+      if (Accept(",")) high = Peek() == '}' ? kMaxCount : Count();
+      if (low < 0 || high < low || !Accept("}")) return Refuse(begin, at_, "{n}, {n,} or {n,m} with n <= m <= 65535");
     } else if (!Accept("?") && !Accept("*") && !Accept("+")) {
       return {};
     }
@@ -173,11 +182,11 @@ class Translator {
     return {};
   }
 
-  // Skips decimal digits; how many.
-  size_t Digits() {
-    const size_t begin = at_;
-    while (isdigit(uint8_t(Peek()))) ++at_;
-    return at_ - begin;
+  // Takes decimal digits; -1 if there are none or their number is too large.
+  int Count() {
+    int count = IsDigit(Peek()) ? 0 : -1;
+    for (; IsDigit(Peek()) && count <= kMaxCount; ++at_) count = 10 * count + (Peek() - '0');
+    return count <= kMaxCount ? count : -1;
   }
 
   static constexpr char32_t kNotOne = 0xFFFFFFFF;
@@ -190,6 +199,11 @@ class Translator {
 
 }  // namespace
 
-Result<std::string> TranslateSplitPattern(std::string_view pattern) { return Translator(pattern).Run(); }
+Result<std::string> TranslateSplitPattern(std::string_view pattern) {
+  if (pattern.size() > kMaxPatternBytes) {
+    return Unsupported(fmt::format("found {} bytes, expected at most {}", pattern.size(), kMaxPatternBytes));
+  }
+  return Translator(pattern).Run();
+}
 
 }  // namespace vexil

@@ -16,7 +16,8 @@
 
 namespace vexil {
 
-// A pattern for PCRE2_UTF. `pattern` is well-formed UTF-8. Errors: kUnsupported "'\w' at byte 12 of the pattern ...".
+// A pattern for PCRE2_UTF. `pattern` is well-formed UTF-8. Errors: kUnsupported, with the
+// place: "byte 12: found \"\\w\", expected ...".
 Result<std::string> TranslateSplitPattern(std::string_view pattern);
 
 }  // namespace vexil

@@ -16,9 +16,10 @@ namespace {
 constexpr size_t kMaxAddedTokenBytes = 1024;
 constexpr size_t kMaxSplitSteps = 64;
 
-// One line about a value, however large it is.
+// A value as a short line, however large it is.
 std::string Describe(const Json& value) {
   constexpr size_t kMax = 60;
+  if (value.is_array() && value.array()->empty()) return "[]";
   if (value.is_object() || value.is_array()) return value.TypeName();
   std::string text = value.ToText();
   if (text.size() <= kMax) return text;
@@ -27,14 +28,17 @@ std::string Describe(const Json& value) {
   return text.substr(0, end) + "...";
 }
 
-Status Found(Code code, std::string_view path, std::string_view found, std::string_view expected) {
-  return Status(code, fmt::format("{}: found {}, expected {}", path, found, expected));
+std::string Mismatch(std::string_view found, std::string_view expected) {
+  return fmt::format("found {}, expected {}", found, expected);
+}
+Status Unexpected(std::string_view found, std::string_view expected) {
+  return InvalidArgument(Mismatch(found, expected));
 }
 Status Malformed(std::string_view path, std::string_view found, std::string_view expected) {
-  return Found(Code::kInvalidArgument, path, found, expected);
+  return Unexpected(found, expected).Prefix(path);
 }
 Status NotSupported(std::string_view path, std::string_view found, std::string_view expected) {
-  return Found(Code::kUnsupported, path, found, expected);
+  return Unsupported(Mismatch(found, expected)).Prefix(path);
 }
 
 // A member that an object may have.
@@ -52,12 +56,11 @@ Status CheckMembers(const Json& object, const std::string& path, std::initialize
   const std::string prefix = path.empty() ? "" : path + ".";
   for (const auto& [key, value] : *object.object()) {
     const auto member = std::ranges::find(members, std::string_view(key), &Member::key);
-    if (member == members.end()) return NotSupported(prefix + key, "an unknown member", "none");
+    if (member == members.end()) return NotSupported(prefix + Describe(Json(key)), "an unknown member", "none");
     if (member->values.size() == 0) continue;
-    const bool plain = !value.is_object() && !value.is_array();
-    const std::string text = plain || value.ToText() == "[]" ? value.ToText() : "";
-    if (std::ranges::find(member->values, std::string_view(text)) == member->values.end()) {
-      return NotSupported(prefix + key, Describe(value), fmt::format("{}", fmt::join(member->values, " or ")));
+    const std::string found = Describe(value);
+    if (std::ranges::find(member->values, std::string_view(found)) == member->values.end()) {
+      return NotSupported(prefix + key, found, fmt::format("{}", fmt::join(member->values, " or ")));
     }
   }
   for (const Member& member : members) {
@@ -147,7 +150,24 @@ Result<AddedToken> ParseAddedToken(const Json& json, const std::string& path) {
   return AddedToken{int32_t(*id), *content, *json.Find("normalized")->Bool(), *json.Find("special")->Bool()};
 }
 
-// Puts the lists of ids together.
+// ["a", "b"] or, in older files, "a b".
+bool ParseMerge(const Json& json, std::string_view* left, std::string_view* right) {
+  if (const std::string* text = json.string()) {
+    const size_t space = text->find(' ');
+    if (space == text->npos || text->find(' ', space + 1) != text->npos) return false;
+    *left = std::string_view(*text).substr(0, space);
+    *right = std::string_view(*text).substr(space + 1);
+    return true;
+  }
+  const Json::Array* pair = json.array();
+  if (pair == nullptr || pair->size() != 2 || !(*pair)[0].is_string() || !(*pair)[1].is_string()) return false;
+  *left = *(*pair)[0].string();
+  *right = *(*pair)[1].string();
+  return true;
+}
+
+// Puts the lists of tokens together: added tokens first, then the vocabulary, then what refers to both. Paths of
+// entries are put in front of messages on the way up, so that the entries without a fault cost none.
 class TokenLists {
  public:
   Status AddAdded(const Json* json) {
@@ -157,7 +177,7 @@ class TokenLists {
       const std::string path = fmt::format("added_tokens[{}]", result_.added.size());
       VX_ASSIGN(AddedToken token, ParseAddedToken(entry, path));
       if (!added_ids_.emplace(token.content, token.id).second) {
-        return Malformed(path + ".content", QuoteJson(token.content) + " again", "each content once");
+        return Malformed(path + ".content", Describe(token.content) + " again", "each content once");
       }
       result_.added.push_back(std::move(token));
     }
@@ -170,27 +190,25 @@ class TokenLists {
     taken_.resize(max_size);
     result_.tokens.resize(max_size);
     for (const auto& [key, value] : *json.object()) {
-      const std::string path = fmt::format("model.vocab[{}]", QuoteJson(key));
-      const std::optional<int64_t> id = value.Int();
-      if (!id) return Malformed(path, Describe(value), "a token id");
-      VX_TRY(Take(*id, path));
-      VX_TRY(AddBase(key, int32_t(*id), path));
+      Status status = AddBase(key, value);
+      if (!status.ok()) return std::move(status).Prefix(fmt::format("model.vocab[{}]", Describe(key)));
     }
     return {};
   }
 
-  // After AddVocab: added tokens that the vocabulary does not repeat take ids of their own.
+  // Gives ids of their own to the added tokens that the vocabulary does not repeat. No id is left out.
   Status Complete() {
     for (size_t i = 0; i < result_.added.size(); ++i) {
       const AddedToken& token = result_.added[i];
-      if (!base_ids_.contains(token.content)) VX_TRY(Take(token.id, fmt::format("added_tokens[{}].id", i)));
+      if (base_ids_.contains(token.content)) continue;
+      Status status = Take(token.id);
+      if (!status.ok()) return std::move(status).Prefix(fmt::format("added_tokens[{}].id", i));
     }
-    const auto end = std::ranges::find(taken_.rbegin(), taken_.rend(), true);
-    const size_t size = size_t(taken_.rend() - end);
-    const auto gap = std::ranges::find(taken_.begin(), taken_.begin() + ptrdiff_t(size), false);
-    if (gap != taken_.begin() + ptrdiff_t(size)) {
-      return Malformed("model.vocab", fmt::format("no token with id {}", gap - taken_.begin()),
-                       fmt::format("all ids from 0 to {}", size - 1));
+    const size_t size = size_t(std::ranges::find(taken_.rbegin(), taken_.rend(), true).base() - taken_.begin());
+    for (size_t id = 0; id < size; ++id) {
+      if (taken_[id]) continue;
+      return Malformed("model.vocab", fmt::format("no token with id {}", id),
+                       fmt::format("all from 0 to {}", size - 1));
     }
     result_.tokens.resize(size);
     return {};
@@ -200,14 +218,8 @@ class TokenLists {
     if (!json.is_array()) return Malformed("model.merges", Describe(json), "an array");
     result_.merges.reserve(json.array()->size());
     for (const Json& entry : *json.array()) {
-      const std::string path = fmt::format("model.merges[{}]", result_.merges.size());
-      std::string_view left, right;
-      VX_TRY(ParseMerge(entry, path, &left, &right));
-      Bpe::Merge merge;
-      VX_ASSIGN(merge.left, BaseId(left, path));
-      VX_ASSIGN(merge.right, BaseId(right, path));
-      VX_ASSIGN(merge.result, BaseId(std::string(left) + std::string(right), path));
-      result_.merges.push_back(merge);
+      Status status = AddMerge(entry);
+      if (!status.ok()) return std::move(status).Prefix(fmt::format("model.merges[{}]", result_.merges.size()));
     }
     return {};
   }
@@ -215,56 +227,54 @@ class TokenLists {
   TokenizerJson Finish() && { return std::move(result_); }
 
  private:
-  Status Take(int64_t id, const std::string& path) {
+  Status Take(int64_t id) {
     if (id < 0 || id >= int64_t(taken_.size())) {
-      return Malformed(path, fmt::format("id {}", id), fmt::format("ids from 0 to at most {}", taken_.size() - 1));
+      return Unexpected(fmt::format("id {}", id), fmt::format("0 to {}, as there are tokens", taken_.size() - 1));
     }
-    if (taken_[size_t(id)]) return Malformed(path, fmt::format("id {} again", id), "each id once");
+    if (taken_[size_t(id)]) return Unexpected(fmt::format("id {} again", id), "each id once");
     taken_[size_t(id)] = true;
     return {};
   }
 
-  Status AddBase(const std::string& key, int32_t id, const std::string& path) {
-    base_ids_.emplace(key, id);
+  Status AddBase(const std::string& key, const Json& value) {
+    const std::optional<int64_t> id = value.Int();
+    if (!id) return Unexpected(Describe(value), "a token id");
+    VX_TRY(Take(*id));
+    base_ids_.emplace(key, int32_t(*id));
     const auto added = added_ids_.find(key);
-    if (added != added_ids_.end() && added->second != id) {
-      return Malformed(path, fmt::format("id {}", id), fmt::format("{} as in added_tokens", added->second));
+    if (added != added_ids_.end() && added->second != *id) {
+      return Unexpected(fmt::format("id {}", *id), fmt::format("{} as in added_tokens", added->second));
     }
     std::optional<std::string> bytes = BytesOfSymbols(key);
-    if (!bytes && added == added_ids_.end()) return Malformed(path, "a character for no byte", "byte symbols");
-    if (bytes && bytes->empty()) return Malformed(path, "an empty token", "at least one byte");
-    if (bytes) result_.tokens[size_t(id)] = *std::move(bytes);
+    if (bytes && bytes->empty()) return Unexpected("an empty token", "at least one character");
+    if (!bytes && added == added_ids_.end()) {
+      return Unexpected("a character that stands for no byte", "byte symbols or an added token");
+    }
+    if (bytes) result_.tokens[size_t(*id)] = *std::move(bytes);
     return {};
   }
 
-  // ["a", "b"] or, in older files, "a b".
-  static Status ParseMerge(const Json& json, const std::string& path, std::string_view* left, std::string_view* right) {
-    if (const std::string* text = json.string()) {
-      const size_t space = text->find(' ');
-      if (space != text->npos && text->find(' ', space + 1) == text->npos) {
-        *left = std::string_view(*text).substr(0, space);
-        *right = std::string_view(*text).substr(space + 1);
-        return {};
-      }
-    } else if (const Json::Array* pair = json.array();
-               pair != nullptr && pair->size() == 2 && (*pair)[0].is_string() && (*pair)[1].is_string()) {
-      *left = *(*pair)[0].string();
-      *right = *(*pair)[1].string();
-      return {};
-    }
-    return Malformed(path, Describe(json), "two tokens");
+  Status AddMerge(const Json& entry) {
+    std::string_view left, right;
+    if (!ParseMerge(entry, &left, &right)) return Unexpected(Describe(entry), "two tokens");
+    Bpe::Merge merge;
+    VX_ASSIGN(merge.left, BaseId(std::string(left)));
+    VX_ASSIGN(merge.right, BaseId(std::string(right)));
+    VX_ASSIGN(merge.result, BaseId(std::string(left).append(right)));
+    result_.merges.push_back(merge);
+    return {};
   }
 
-  Result<int32_t> BaseId(std::string_view key, const std::string& path) const {
-    const auto found = base_ids_.find(std::string(key));
+  Result<int32_t> BaseId(const std::string& key) const {
+    const auto found = base_ids_.find(key);
     if (found == base_ids_.end() || result_.tokens[size_t(found->second)].empty()) {
-      return Malformed(path, QuoteJson(key), "a token of model.vocab made of byte symbols");
+      return Unexpected(Describe(key), "a token of model.vocab made of byte symbols");
     }
     return found->second;
   }
 
   TokenizerJson result_;
-  std::vector<bool> taken_;
+  std::vector<bool> taken_;                                        // by id
   std::unordered_map<std::string, int32_t> base_ids_, added_ids_;  // by text as in the file
 };
 

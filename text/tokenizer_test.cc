@@ -40,8 +40,7 @@ TEST(TokenizerTest, Vectors) {
   size_t count = 0;
   for (const auto& [list, cases] : *vectors.object()) {
     if (!cases.is_array()) continue;
-    const AddedTokens mode =
-        list == "generated_added_tokens_disabled" ? AddedTokens::kIgnore : AddedTokens::kRecognize;
+    const AddedTokens mode = list == "generated_added_tokens_disabled" ? AddedTokens::kIgnore : AddedTokens::kRecognize;
     for (const Json& c : *cases.array()) {
       const std::string& text = *c.Find("text")->string();
       const std::vector<int32_t> ids = Ids(*c.Find("ids"));

@@ -24,7 +24,9 @@ static void Columns(const GroupedLinear::Args& a, const float* x, int64_t begin,
       for (int64_t p = offsets[e]; p < offsets[e + 1]; ++p) {
         const int64_t row = rows ? rows[p] : p % a.x.data.dim(0);
         VX_DCHECK(row >= 0 && row < a.x.data.dim(0), "a pair names a row that x does not have");
-        a.y.MutRow<Y>(p)[j] = Rounded<Y>(Dot(x + row * k, w.data(), k));
+        float dot;
+        DotRows(x + row * k, 1, k, w.data(), &dot);
+        a.y.MutRow<Y>(p)[j] = Rounded<Y>(dot);
       }
     }
   }

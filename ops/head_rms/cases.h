@@ -1,8 +1,10 @@
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 
 #include "ops/head_rms/head_rms.h"
+#include "testing/interval.h"
 #include "testing/strided.h"
 
 namespace vexil {
@@ -44,15 +46,15 @@ struct Conformance<HeadRms> {
     const int64_t d = a.x.dim(2);
     Expected y{"x", a.x, {}, {}};
     for (int64_t row = 0; row < a.x.dim(0) * a.x.dim(1); ++row) {
-      const Range r = InverseRms(x.data() + row * d, d, double(a.eps), a.x.dtype());
+      const Interval r = InverseRms(x.data() + row * d, d, double(a.eps), a.x.dtype());
       for (int64_t i = row * d; i < (row + 1) * d; ++i) {
         // Both roundings of the last product are modelled (a float64 product of two f32 is exact), so that with
         // BF16 a head whose r is certain must agree bit for bit.
         const auto times = [&](double factor) {
           return RoundTo(a.x.dtype(), RoundTo(DType::kF32, x[size_t(i)] * factor));
         };
-        y.value.push_back(times(r.nominal));
-        y.tolerance.push_back(std::abs(times(r.high) - times(r.low)));
+        const auto [low, high] = std::minmax({times(r.low), times(r.high)});
+        Append(y, {low, high});
       }
     }
     return {y, UntouchedPadding(a.x)};
@@ -63,21 +65,18 @@ struct Conformance<HeadRms> {
   }
 
  private:
-  struct Range {
-    double low, nominal, high;
-  };
-  // r of the formula with all its roundings. Where f32 arithmetic of any order may differ from float64 (the sum
-  // of d squares by d roundings, the reciprocal root by 2), the whole range of its result is carried through
-  // the roundings that follow, all of which are monotone: a range of one value is the rule.
-  static Range InverseRms(const double* x, int64_t d, double eps, DType t) {
+  // r of the formula with all its roundings. f32 arithmetic of any order may differ from float64 in the sum (of d
+  // squares, by at most d roundings with the quotient) and in the reciprocal root (2 roundings).
+  static Interval InverseRms(const double* x, int64_t d, double eps, DType t) {
+    constexpr DType kF32 = DType::kF32;
     double sum = 0;
-    for (int64_t i = 0; i < d; ++i) sum += RoundTo(t, RoundTo(DType::kF32, x[i] * x[i]));
-    const auto rest = [&](double mean, double root_error) {
-      const double m = RoundTo(t, RoundTo(DType::kF32, RoundTo(t, mean) + eps));
-      return RoundTo(t, RoundTo(DType::kF32, 1 / std::sqrt(m) * (1 + root_error)));
-    };
-    const double mean = sum / double(d), error = double(d) * Epsilon(DType::kF32), root = 2 * Epsilon(DType::kF32);
-    return {rest(mean * (1 + error), -root), rest(mean, 0), rest(mean * (1 - error), root)};
+    for (int64_t i = 0; i < d; ++i) sum += RoundTo(t, RoundTo(kF32, x[i] * x[i]));
+    const double mean = sum / double(d);
+    Interval m = RoundTo(t, Around(mean, mean * double(d) * Epsilon(kF32)));
+    m = RoundTo(t, RoundTo(kF32, Interval{m.low + eps, m.high + eps}));
+    const double root_error = 2 * Epsilon(kF32);
+    return RoundTo(t,
+                   RoundTo(kF32, Interval{(1 - root_error) / std::sqrt(m.high), (1 + root_error) / std::sqrt(m.low)}));
   }
 };
 

@@ -74,6 +74,7 @@ struct Conformance<Linear> {
     DType x, w, y;
     int64_t padding = 0;  // of the rows of x and y
     bool tiny_scales = false;
+    bool row_scales = false;  // an E4M3 weight with blocks {1, 128}
   };
 
   static std::vector<Case> Cases(Tier tier) {
@@ -92,6 +93,7 @@ struct Conformance<Linear> {
         cases.push_back({2, 4096, 130, x, w, x == f32 ? f32 : bf16});
       }
     }
+    cases.push_back({3, 300, 140, bf16, DType::kE4M3, bf16, 0, false, true});
     for (DType w : {f32, bf16, DType::kF16, DType::kI8}) cases.push_back({2, 1, 3, f32, w, f32});
     for (DType w : {DType::kE4M3, DType::kE2M1x2}) cases.push_back({2, 160, 5, f32, w, f32, 0, true});
     if (tier == Tier::kFull) {
@@ -104,13 +106,16 @@ struct Conformance<Linear> {
   static std::string Describe(const Case& c) {
     return "n=" + std::to_string(c.n) + ",k=" + std::to_string(c.k) + ",N=" + std::to_string(c.out) +
            ",x=" + NameOf(c.x) + ",w=" + NameOf(c.w) + ",y=" + NameOf(c.y) + (c.padding ? ",strided" : "") +
-           (c.tiny_scales ? ",tiny_scales" : "");
+           (c.tiny_scales ? ",tiny_scales" : "") + (c.row_scales ? ",row_scales" : "");
   }
   static Linear::Args Build(const Case& c, TestArena& m) {
     const linear_cases::Exponents exponents =
         c.tiny_scales ? linear_cases::Exponents{-127, -125} : linear_cases::Exponents{};
+    const QuantView row_scaled(m.Codes(DType::kE4M3, {c.row_scales ? c.out : 1, c.k}),
+                               m.Scales({c.row_scales ? c.out : 1, CeilDiv(c.k, kE4M3Block)}, -10, -4), 1,
+                               kE4M3Block);
     return {.x = linear_cases::Input(m, c.x, c.n, c.k, c.padding, c.tiny_scales ? 1e30 : 1),
-            .w = linear_cases::Weight(m, c.w, c.out, c.k, exponents),
+            .w = c.row_scales ? row_scaled : linear_cases::Weight(m, c.w, c.out, c.k, exponents),
             .y = m.Padded(c.y, {c.n, c.out}, c.padding)};
   }
   static std::vector<Expected> Reference(const Linear::Args& a) {

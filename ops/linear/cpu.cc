@@ -14,10 +14,11 @@ Support LinearPlainSupports(const Context& ctx, const Linear::Args&) {
 template <class Y>
 static void Columns(const Linear::Args& a, const float* x, int64_t begin, int64_t end) {
   const int64_t n = a.x.data.dim(0), k = a.x.Columns();
-  std::vector<float> w(static_cast<size_t>(k));
+  std::vector<float> w(static_cast<size_t>(k)), dots(static_cast<size_t>(n));
   for (int64_t j = begin; j < end; ++j) {
     DecodeRow(a.w, j, 0, k, a.y.dtype(), w.data());
-    for (int64_t i = 0; i < n; ++i) a.y.MutRow<Y>(i)[j] = Rounded<Y>(Dot(x + i * k, w.data(), k));
+    DotRows(x, n, k, w.data(), dots.data());
+    for (int64_t i = 0; i < n; ++i) a.y.MutRow<Y>(i)[j] = Rounded<Y>(dots[size_t(i)]);
   }
 }
 

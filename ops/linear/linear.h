@@ -22,7 +22,8 @@ struct Linear {
     QuantView x;
     // [N, K], rows contiguous:
     //   F32 | BF16 | F16, no scale
-    //   E4M3   with scale E8M0 [ceil(N/128), ceil(K/128)], blocks {128, 128}
+    //   E4M3   with scale E8M0 [ceil(N/128), ceil(K/128)], blocks {128, 128}; or [N, ceil(K/128)], blocks {1, 128}
+    //          (a slice of rows that begins inside a tile)
     //   E2M1x2 with scale E8M0 [N, ceil(K/32)], blocks {1, 32}; K even
     //   I8     with scale F32 | BF16 [N], blocks {1, K}
     QuantView w;

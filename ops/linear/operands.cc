@@ -65,9 +65,9 @@ const char* RefuseWeight(const QuantView& w) {
     case DType::kF16:
       return w.scale.empty() ? nullptr : "F32, BF16 and F16 w take no scale";
     case DType::kE4M3:
-      return HasScales(w, kE4M3Block, kE4M3Block)
+      return HasScales(w, kE4M3Block, kE4M3Block) || HasScales(w, 1, kE4M3Block)
                  ? nullptr
-                 : "E4M3 w needs scale E8M0 [ceil(N/128), ceil(K/128)] and blocks {128, 128}";
+                 : "E4M3 w needs scale E8M0 [ceil(N/128), ceil(K/128)] and blocks {128, 128}, or [N, ...] and {1, 128}";
     case DType::kE2M1x2:
       return HasScales(w, 1, kE2M1Block) ? nullptr : "E2M1x2 w needs scale E8M0 [N, ceil(K/32)] and blocks {1, 32}";
     case DType::kI8:
