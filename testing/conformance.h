@@ -78,7 +78,7 @@ class TestArena {
   template <class T>
   MutTensorView Values(Dims dims, const std::vector<T>& values) {
     MutTensorView v = Make(DTypeOf<T>(), dims, 0);
-    std::memcpy(v.mut_raw(), values.data(), values.size() * sizeof(T));
+    if (!values.empty()) std::memcpy(v.mut_raw(), values.data(), values.size() * sizeof(T));
     return v;
   }
   // A view whose rows are `padding` elements apart from each other in a wider poisoned buffer.

@@ -130,8 +130,7 @@ TEST(PretokenizerTest, DropsNothing) {
 TEST(SplitPatternTest, Translates) {
   EXPECT_EQ(*TranslateSplitPattern("\\p{N}{1,3}"), "\\p{N}{1,3}");
   EXPECT_EQ(*TranslateSplitPattern("[\\-a-c^-]+|\u4E00"), "[\\x{2D}\\x{61}-\\x{63}\\x{5E}\\x{2D}]+|\\x{4E00}");
-  EXPECT_EQ(*TranslateSplitPattern(" ?[^\\r\\P{Lu}](?=#)(?!\\#)"),
-            "\\x{20}?[^\\x{D}\\P{Lu}](?=\\x{23})(?!\\x{23})");
+  EXPECT_EQ(*TranslateSplitPattern(" ?[^\\r\\P{Lu}](?=#)(?!\\#)"), "\\x{20}?[^\\x{D}\\P{Lu}](?=\\x{23})(?!\\x{23})");
 }
 
 TEST(SplitPatternTest, RefusesOtherThings) {
@@ -141,9 +140,12 @@ TEST(SplitPatternTest, RefusesOtherThings) {
       {"a\\", "byte 2: found the end, expected a character after the backslash"},
       {"\\p{Latin}", R"(byte 0: found "\\p{Latin}", expected a general category in braces)"},
       {"\\pL", R"(byte 0: found "\\pL", expected a general category in braces)"},
-      {"(a)", R"(byte 0: found "(", expected an alternative of plain characters, classes, greedy repeats and look-aheads)"},
-      {"a|.", R"(byte 2: found ".", expected an alternative of plain characters, classes, greedy repeats and look-aheads)"},
-      {"(?=|)", R"(byte 3: found "|", expected an alternative of plain characters, classes, greedy repeats and look-aheads)"},
+      {"(a)",
+       R"(byte 0: found "(", expected an alternative of plain characters, classes, greedy repeats and look-aheads)"},
+      {"a|.",
+       R"(byte 2: found ".", expected an alternative of plain characters, classes, greedy repeats and look-aheads)"},
+      {"(?=|)",
+       R"(byte 3: found "|", expected an alternative of plain characters, classes, greedy repeats and look-aheads)"},
       {"(?=ab)", "byte 4: found \"b\", expected ')' after one character or class of a look-ahead"},
       {"(?=", "byte 3: found the end, expected a character"},
       {"a+?", R"(byte 2: found "?", expected one greedy repeat)"},

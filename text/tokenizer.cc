@@ -79,7 +79,9 @@ Result<std::unique_ptr<Tokenizer>> Tokenizer::FromJson(std::string_view text) {
   VX_ASSIGN(const TokenizerJson json, ParseTokenizerJson(text));
   std::unique_ptr<Tokenizer> tokenizer(new Tokenizer());
   VX_ASSIGN(tokenizer->pretokenizer_, Pretokenizer::Create(json.split_patterns));
-  VX_ASSIGN(tokenizer->bpe_, Bpe::Create(json.tokens, json.merges));
+  Result<Bpe> bpe = Bpe::Create(json.tokens, json.merges);
+  if (!bpe.ok()) return std::move(bpe).TakeError().Prefix("model");
+  tokenizer->bpe_ = *std::move(bpe);
   tokenizer->SetAddedTokens(json.added, json.tokens.size());
   return tokenizer;
 }

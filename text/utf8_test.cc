@@ -46,7 +46,9 @@ TEST(Utf8Test, AcceptsNothingElse) {
 TEST(Utf8Test, ReplacesMaximalSubparts) {
   EXPECT_EQ(ReplaceIllFormed(""), "");
   EXPECT_EQ(ReplaceIllFormed("plain \xC3\xA9"), "plain \xC3\xA9");
-  EXPECT_EQ(ReplaceIllFormed("a\xFF" "b"), "a" U "b");
+  EXPECT_EQ(ReplaceIllFormed("a\xFF"
+                             "b"),
+            "a" U "b");
   // The examples of Unicode 15, tables 3-8 to 3-11.
   EXPECT_EQ(ReplaceIllFormed("\xC0\xAF\xE0\x80\xBF\xF0\x81\x82\x41"), U U U U U U U U "A");
   EXPECT_EQ(ReplaceIllFormed("\xED\xA0\x80\xED\xBF\xBF\xED\xAF\x41"), U U U U U U U U "A");
@@ -66,7 +68,8 @@ TEST(Utf8Test, WellFormedPrefix) {
 
 TEST(Utf8Test, StreamCutAnywhereGivesTheSame) {
   std::mt19937 random(1);
-  const std::string bytes = {'a', '\x80', '\xC3', '\xA9', '\xE4', '\xBD', '\xA0', '\xF0', '\x9F', '\x98', '\xED', '\xFF'};
+  const std::string bytes = {'a',    '\x80', '\xC3', '\xA9', '\xE4', '\xBD',
+                             '\xA0', '\xF0', '\x9F', '\x98', '\xED', '\xFF'};
   for (int round = 0; round < 20000; ++round) {
     std::string whole, together;
     Utf8Stream stream;

@@ -52,7 +52,8 @@ struct Conformance<AttentionRows> {
                           .window = c.window,
                           .window_capacity = c.capacity,
                           .step_rows = step.tokens + 2,
-                          .window_rows = 4 * c.capacity};
+                          .window_rows = 4 * c.capacity,
+                          .rows = {}};
     int64_t columns = c.window + c.spare;
     if (c.compressed != Compressed::kNone) {
       std::vector<int64_t> entries;

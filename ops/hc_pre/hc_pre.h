@@ -7,7 +7,8 @@
 //   pre_s  = sigmoid( mix_s * scale[0] + base[s] ) + hc_eps                 s in [0, m)
 //   post_s = 2 * sigmoid( mix_{m+s} * scale[1] + base[m+s] )
 //   A[j,k] = mix_{2m+jm+k} * scale[2] + base[2m+jm+k]                       j: source, k: destination stream
-//   comb   = Sinkhorn(A)                                                    hc_math.h
+//   comb   = softmax of each row of A, plus hc_eps; then columns divided by (their sum + hc_eps); then
+//            sinkhorn_iters - 1 times rows, then columns, divided in the same way
 //   x[c]   = sum_s pre_s * h[t, s, c]                                       one rounding to x's dtype
 //
 // All arithmetic is f32. Order of the sums over c: lane l of 16 adds the products with c = l (mod 16) in

@@ -1,0 +1,70 @@
+// Runs token lists through a model in the ways that tests compare.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "model/v4/model.h"
+
+namespace vexil {
+
+using Ids = std::vector<int32_t>;
+using Rows = std::vector<float>;  // logits of consecutive positions, row by row
+
+inline std::string SourcePath(const std::string& path) { return std::string(VEXIL_SOURCE_DIR) + "/" + path; }
+
+inline std::unique_ptr<Model> LoadModelOrDie(const std::string& path, const ModelOptions& options) {
+  Result<std::unique_ptr<Model>> model = Model::Load(SourcePath(path), options);
+  EXPECT_TRUE(model.ok()) << (model.ok() ? "" : model.status().message());
+  return model.ok() ? *std::move(model) : nullptr;
+}
+
+// A model with a pool for a few sequences. Failures of the calls are test failures.
+class Runner {
+ public:
+  Runner(const Model& model, int threads, KernelChoice choice = KernelChoice::kBest) : model_(model), threads_(threads) {
+    ctx_.threads = &threads_;
+    ctx_.workspace = &arena_;
+    ctx_.choice = choice;
+    pool_ = *StatePool::Create(StateLayout::For(model.config(), model.numerics()), 8, 64);
+  }
+
+  StatePool& pool() { return *pool_; }
+  SequenceState NewSequence() { return *pool_->NewSequence(); }
+
+  // Appends chunks to sequences in one step; the logits of every token.
+  Rows Step(const std::vector<SequenceState*>& sequences, const std::vector<Ids>& chunks, const v4::Observer* observer = nullptr) {
+    std::vector<SequenceChunk> batch;
+    int64_t rows = 0;
+    for (size_t i = 0; i < chunks.size(); ++i) {
+      batch.push_back({sequences[i], chunks[i], LogitRows::kAll});
+      rows += int64_t(chunks[i].size());
+    }
+    Rows out(size_t(rows * model_.config().vocab_size));
+    const Status s = model_.Step(ctx_, *pool_, batch, MutTensorView(out.data(), DType::kF32, {rows, model_.config().vocab_size}), observer);
+    EXPECT_TRUE(s.ok()) << s.message();
+    return out;
+  }
+  Rows Step(SequenceState& sequence, const Ids& chunk, const v4::Observer* observer = nullptr) {
+    return Step(std::vector<SequenceState*>{&sequence}, {chunk}, observer);
+  }
+  // A fresh sequence, all at once.
+  Rows Whole(const Ids& ids, const v4::Observer* observer = nullptr) {
+    SequenceState s = NewSequence();
+    Rows out = Step(s, ids, observer);
+    pool_->Free(s);
+    return out;
+  }
+
+ private:
+  const Model& model_;
+  ThreadPool threads_;
+  Arena arena_;
+  Context ctx_;
+  std::unique_ptr<StatePool> pool_;
+};
+
+}  // namespace vexil
