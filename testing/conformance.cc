@@ -36,6 +36,7 @@ void SetElement(MutTensorView t, int64_t offset, double v) {
 
 std::vector<double> ToF64(const TensorView& t) {
   std::vector<double> out;
+  if (t.empty()) return out;  // an argument that is left out; its rank 0 would count one element
   out.reserve(size_t(t.dims().Count()));
   int64_t index[kMaxRank] = {};
   for (int64_t n = t.dims().Count(); n-- > 0;) {

@@ -104,9 +104,11 @@ class Checker:
             expected = recorded[f"full {length} rel"]
             distance = self._distance(model, length)
             ok = abs(distance - expected) <= QUANTIZED_DISTANCE_TOLERANCE * expected
+            fp8_mode = self._distance(published, length)
             self._report(
-                ok, f"quantised activations, length {length}: relative distance {distance:.4f}, recorded {expected:.4f};"
-                f" fp8 mode {self._distance(published, length):.4f}"
+                ok,
+                f"quantised activations, length {length}: relative distance {distance:.4f},"
+                f" recorded {expected:.4f}; fp8 mode {fp8_mode:.4f}",
             )
 
     def _distance(self, model, length):

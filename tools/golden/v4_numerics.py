@@ -63,11 +63,11 @@ class Numerics:
         """The rotated and rounded form of indexer queries and keys (spec: model, sections 8.4 and 8.5)."""
         if not self.quantize_indexer:
             return x
-        rotated = self.bf16(x @ _hadamard(x.shape[-1]) * x.shape[-1] ** -0.5)
+        rotated = self.bf16(x @ hadamard(x.shape[-1]) * x.shape[-1] ** -0.5)
         return formats.fake_quantize_fp4(rotated, INDEX_BLOCK)
 
 
-def _hadamard(size):
+def hadamard(size):
     """The Sylvester matrix H[i][j] = (-1)^popcount(i & j)."""
     matrix = np.ones((1, 1))
     while matrix.shape[0] < size:
