@@ -162,10 +162,10 @@ Result<ThinkingMode> ReadThinkingMode(const Json* value) {
   const std::string* name = value ? value->string() : nullptr;
   if (name && *name == "chat") return ThinkingMode::kChat;
   if (name && *name == "thinking") return ThinkingMode::kThinking;
-  return InvalidArgument(fmt::format("thinking_mode: expected \"chat\" or \"thinking\", found {}",
-                                     name    ? QuoteJson(*name)
-                                     : value ? value->TypeName()
-                                             : "nothing"));
+  return InvalidArgument(
+      fmt::format("thinking_mode: expected \"chat\" or \"thinking\", found {}", name    ? QuoteJson(*name)
+                                                                                : value ? value->TypeName()
+                                                                                        : "nothing"));
 }
 
 Status ReadOption(std::string_view name, const Json& value, EncodeOptions& options) {

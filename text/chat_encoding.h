@@ -22,7 +22,7 @@ enum class EffortTable { kApril, k0731 };
 struct EncodeOptions {
   ThinkingMode thinking_mode = ThinkingMode::kChat;
   // Without effect in chat mode, but checked.
-  std::optional<std::string> reasoning_effort;
+  std::optional<std::string> reasoning_effort = std::nullopt;
   // Leaves out the reasoning of turns before the last user turn. Never applied when a message has tools.
   bool drop_thinking = true;
   // The beginning-of-sentence token; only where there is no context.

@@ -1,5 +1,5 @@
-// The fixed strings of DeepSeek-V4's prompt format (spec: chat encoding; testdata/chat/templates.json). They are part of
-// the model: every byte counts. {name} marks a place to fill in, see Fill.
+// The fixed strings of DeepSeek-V4's prompt format (spec: chat encoding; testdata/chat/templates.json). They are part
+// of the model: every byte counts. {name} marks a place to fill in, see Fill.
 #pragma once
 
 #include <initializer_list>
@@ -28,12 +28,8 @@ struct Task {
   std::string_view name, token;
 };
 inline constexpr Task kTasks[] = {
-    {"action", "<｜action｜>"},
-    {"query", "<｜query｜>"},
-    {"authority", "<｜authority｜>"},
-    {"domain", "<｜domain｜>"},
-    {"title", "<｜title｜>"},
-    {"read_url", "<｜read_url｜>"},
+    {"action", "<｜action｜>"}, {"query", "<｜query｜>"}, {"authority", "<｜authority｜>"},
+    {"domain", "<｜domain｜>"}, {"title", "<｜title｜>"}, {"read_url", "<｜read_url｜>"},
 };
 
 // Tool calls in DSML, the model's markup.
@@ -56,8 +52,7 @@ inline constexpr std::string_view kInvokeEnd = "</｜DSML｜invoke";
 inline constexpr std::string_view kParameterOpen = "<｜DSML｜parameter";
 inline constexpr std::string_view kParameterEnd = "/｜DSML｜parameter";
 
-inline constexpr std::string_view kToolResult =
-    R"(<tool_result>{content}</tool_result>)";
+inline constexpr std::string_view kToolResult = R"(<tool_result>{content}</tool_result>)";
 inline constexpr std::string_view kResponseFormat =
     R"(## Response Format:
 

@@ -39,9 +39,9 @@ struct ChatMessage {
   std::string where;  // "messages[3]", for messages about it
   Role role = Role::kOther;
   std::string role_name;
-  std::optional<std::string> content;  // a list is flattened; nullopt: null or missing
-  std::vector<Block> blocks;           // of a user turn, after merging
-  std::vector<std::string> tools;      // JSON text of each function
+  std::optional<std::string> content;          // a list is flattened; nullopt: null or missing
+  std::vector<Block> blocks;                   // of a user turn, after merging
+  std::vector<std::string> tools;              // JSON text of each function
   std::optional<std::string> response_format;  // JSON text
   std::vector<Call> tool_calls;
   std::string tool_call_id;

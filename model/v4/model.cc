@@ -28,6 +28,7 @@ std::vector<float> Frequencies(const ModelConfig& c, bool compressed) {
 }
 
 Result<std::string> FindConfig(const std::string& path, const ModelOptions& options) {
+  if (!IsDirectory(path) && !FileExists(path)) return NotFound(fmt::format("{}: no such file or directory", path));
   if (options.config_path) return *options.config_path;
   const std::string folder = IsDirectory(path) ? path : std::filesystem::path(path).parent_path().string();
   for (const char* name : {"config.json", "inference/config.json"}) {

@@ -9,8 +9,7 @@
 // Token at position t of sequence s, B = entries_per_block:
 //
 //   columns [0, window)   positions max(0, t - window + 1) .. t ascending, then -1. A position of this step is read
-//   from
-//                         the step, an earlier one from the ring (which is written after attention)
+//                         from the step, an earlier one from the ring (which is written after attention)
 //   columns [window, L)   entries picks[t, :] in pick order (-1 stays -1 in its column); without picks every entry
 //                         j < (t + 1) / ratio ascending; then -1. With B = 0 there is no compressed part
 #pragma once

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 
 #include "ops/compress_overlap/compress_overlap.h"
@@ -19,7 +20,7 @@ struct Conformance<CompressOverlap> {
   };
 
   static std::vector<Case> Cases(Tier tier) {
-    // Starts at 0 and in the middle of blocks, a chunk longer than the ring, one token (which completes a block or not).
+    // Starts at 0 and in the middle of blocks, a chunk longer than the ring, one token that completes a block or not.
     const std::vector<StepSequence> ragged = {{6, 3, 3}, {0, 21, 0}, {11, 1, 4}, {5, 1, 1}, {3, 10, 2}};
     std::vector<Case> cases;
     for (DType t : {DType::kF32, DType::kBF16}) {
@@ -96,9 +97,7 @@ struct Conformance<CompressOverlap> {
       if (tokens > 0) first = a.positions.Data<int32_t>()[step_begin];
       end = first + tokens;
     }
-    const float* Stored(int64_t p) const {
-      return a.ring.Row<float>(slot) + p % a.ring.dim(1) * a.ring.stride(1);
-    }
+    const float* Stored(int64_t p) const { return a.ring.Row<float>(slot) + p % a.ring.dim(1) * a.ring.stride(1); }
     double Kv(int64_t p, int64_t c) const {
       return p >= first ? a.kv.Row<float>(step_begin + p - first)[c] : Stored(p)[c];
     }
@@ -128,7 +127,7 @@ struct Conformance<CompressOverlap> {
       weighted += e * value[i];
       magnitude += e * std::abs(value[i]);
     }
-    // Each weight carries the error of its own exponential, of the sum of them and of the quotient; then a sum of products.
+    // Each weight carries the error of its own exponential, of their sum and of the quotient; then a sum of products.
     const int64_t terms = int64_t(score.size());
     const double weight_error = 2 * ExpError(max - lowest, 0) + SumError(terms, 1) + Epsilon(DType::kF32);
     return Around(weighted / sum, magnitude / sum * (weight_error + SumError(terms, 1)));

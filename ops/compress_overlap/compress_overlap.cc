@@ -28,7 +28,8 @@ Status CompressOverlap::Check(const Args& a) {
   VX_CHECK_ARG(CompressOverlap, Matches(a.positions, DType::kI32, {n}), "positions must be I32 [n]");
   VX_CHECK_ARG(CompressOverlap, Matches(a.slot, DType::kI32, {sequences}), "slot must be I32 [S]");
   VX_CHECK_ARG(CompressOverlap, Matches(a.seq_begin, DType::kI32, {sequences + 1}), "seq_begin must be I32 [S + 1]");
-  VX_CHECK_ARG(CompressOverlap, Matches(a.entry_begin, DType::kI32, {sequences + 1}), "entry_begin must be I32 [S + 1]");
+  VX_CHECK_ARG(CompressOverlap, Matches(a.entry_begin, DType::kI32, {sequences + 1}),
+               "entry_begin must be I32 [S + 1]");
   VX_CHECK_ARG(CompressOverlap, a.ring.rank() == 4 && a.ring.dim(1) >= 2 * a.ratio,
                "ring must be [slots, cap, 2, 2d] with cap >= 2 * ratio");
   VX_CHECK_ARG(CompressOverlap, Matches(a.ring, DType::kF32, {a.ring.dim(0), a.ring.dim(1), 2, width}),

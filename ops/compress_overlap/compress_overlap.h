@@ -7,8 +7,8 @@
 //   w = softmax(candidate scores)            entry_j[c] = sum w * candidate value
 //
 // Entry 0 has no previous block: those weights are exactly 0. The entry is emitted when position jr + r - 1 is
-// processed. All in f32: maximum, exponentials, their sum, quotients, weighted sum, each in candidate order; one rounding
-// to the dtype of `entries`.
+// processed. All in f32: maximum, exponentials, their sum, quotients, weighted sum, each in candidate order; one
+// rounding to the dtype of `entries`.
 //
 // State: ring[slot, p % cap] = (kv_p, sc_p). Keyed by position, so chunk boundaries do not matter, a new sequence
 // needs no reset, and forgetting the last k tokens is free while cap >= 2 * ratio + k.

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 
 #include "ops/compress_running/compress_running.h"
@@ -117,8 +118,9 @@ struct Conformance<CompressRunning> {
     double Max() const { return *std::max_element(score.begin(), score.end()); }
     // The weight of term i relative to the maximum.
     double Weight(size_t i) const { return weight[i] * std::exp(score[i] - Max()); }
-    // A term is rescaled at each later position; only where the maximum moves does that take an exponential, and the moves
-    // add up to no more than the range of scores. Two roundings per exponential that is not 1, two per term.
+    // A term is rescaled at each later position; only where the maximum moves does that take an exponential, and the
+    // moves add up to no more than the range of scores. Three roundings per exponential that is not 1 (the function to
+    // one ulp, the product), two for the term's own.
     double Error() const {
       const double range = Max() - *std::min_element(score.begin(), score.end());
       int64_t moves = 0;

@@ -27,8 +27,10 @@ Status CompressRunning::Check(const Args& a) {
   VX_CHECK_ARG(CompressRunning, Matches(a.positions, DType::kI32, {n}), "positions must be I32 [n]");
   VX_CHECK_ARG(CompressRunning, Matches(a.slot, DType::kI32, {sequences}), "slot must be I32 [S]");
   VX_CHECK_ARG(CompressRunning, Matches(a.seq_begin, DType::kI32, {sequences + 1}), "seq_begin must be I32 [S + 1]");
-  VX_CHECK_ARG(CompressRunning, Matches(a.entry_begin, DType::kI32, {sequences + 1}), "entry_begin must be I32 [S + 1]");
-  VX_CHECK_ARG(CompressRunning, a.state.rank() == 4 && a.state.dim(1) >= 1, "state must be [slots, cap, 3, d] with cap >= 1");
+  VX_CHECK_ARG(CompressRunning, Matches(a.entry_begin, DType::kI32, {sequences + 1}),
+               "entry_begin must be I32 [S + 1]");
+  VX_CHECK_ARG(CompressRunning, a.state.rank() == 4 && a.state.dim(1) >= 1,
+               "state must be [slots, cap, 3, d] with cap >= 1");
   VX_CHECK_ARG(CompressRunning, Matches(a.state, DType::kF32, {a.state.dim(0), a.state.dim(1), 3, d}),
                "state must be F32 [slots, cap, 3, d]");
   VX_CHECK_ARG(CompressRunning, a.ape.IsContiguous() && a.state.IsContiguous(), "ape and state must be contiguous");

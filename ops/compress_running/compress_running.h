@@ -11,9 +11,9 @@
 //
 // All in f32, one rounding to the dtype of `entries`.
 //
-// State: state[slot, p % cap] = (max, sum, acc) after position p. The state after p depends only on the one after p-1 and
-// on row p, so chunk boundaries do not matter, a new sequence needs no reset, and forgetting the last k tokens is free
-// while cap > k.
+// State: state[slot, p % cap] = (max, sum, acc) after position p. The state after p depends only on the one after p-1
+// and on row p, so chunk boundaries do not matter, a new sequence needs no reset, and forgetting the last k tokens is
+// free while cap > k.
 #pragma once
 
 #include "ops/op.h"

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -70,8 +71,8 @@ struct Conformance<IndexerScores> {
           continue;
         }
         const int64_t row = pages[j / block] * block + j % block;
-        Append(scores, Score(&q[size_t(t * heads * d)], &keys[size_t(row * d)], &w[size_t(t * heads)], heads, d,
-                             a.q.dtype()));
+        Append(scores,
+               Score(&q[size_t(t * heads * d)], &keys[size_t(row * d)], &w[size_t(t * heads)], heads, d, a.q.dtype()));
       }
     }
     return {scores};

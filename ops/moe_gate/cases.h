@@ -60,14 +60,14 @@ struct Conformance<MoeGate> {
     return a;
   }
   static std::vector<Expected> Reference(const MoeGate::Args& a) {
-    const std::vector<double> logits = ToF64(a.logits), bias = ToF64(a.bias);
+    const std::vector<double> logits = ToF64(a.logits);
     const int64_t num_experts = a.logits.dim(1);
     Expected experts{"experts", a.experts, {}, {}}, weights{"weights", a.weights, {}, {}};
     for (int64_t t = 0; t < a.logits.dim(0); ++t) {
       std::vector<double> p, score;
       for (int64_t e = 0; e < num_experts; ++e) {
         p.push_back(std::sqrt(std::log1p(std::exp(logits[size_t(t * num_experts + e)]))));
-        score.push_back(p.back() + (a.bias.empty() ? 0 : bias[size_t(e)]));
+        score.push_back(p.back() + (a.bias.empty() ? 0.0 : double(a.bias.Data<float>()[e])));
       }
       std::vector<int64_t> selected(static_cast<size_t>(a.k));
       if (a.tid2eid.empty()) {

@@ -89,9 +89,9 @@ struct Conformance<SparseAttention> {
     return {y};
   }
   static std::vector<std::string_view> Faults() {
-    return {"ignored_minus_one", "dropped_sink",  "scaled_sink",  "reversed_sinks",   "wrong_scale",
-            "reversed_heads",    "unrounded_p",   "truncated_p",  "sum_of_rounded_p", "sum_not_rescaled",
-            "dropped_partial_block"};
+    return {"ignored_minus_one", "dropped_sink",     "scaled_sink",          "reversed_sinks",
+            "wrong_scale",       "reversed_heads",   "unrounded_p",          "truncated_p",
+            "sum_of_rounded_p",  "sum_not_rescaled", "dropped_partial_block"};
   }
 
  private:
@@ -100,10 +100,9 @@ struct Conformance<SparseAttention> {
     for (int64_t t = 0; t < c.n; ++t) {
       for (int64_t j = 0; j < c.columns; ++j) {
         const uint64_t draw = m.rng()();
-        const bool masked = (c.mask == Mask::kSome && draw % 4 == 0) ||
-                            (c.mask == Mask::kFirstBlock && j < SparseAttention::kBlock) ||
-                            (c.mask == Mask::kEnds && (j == 0 || j + 1 == c.columns)) ||
-                            (c.mask == Mask::kAll && t != 1);
+        const bool masked =
+            (c.mask == Mask::kSome && draw % 4 == 0) || (c.mask == Mask::kFirstBlock && j < SparseAttention::kBlock) ||
+            (c.mask == Mask::kEnds && (j == 0 || j + 1 == c.columns)) || (c.mask == Mask::kAll && t != 1);
         rows.push_back(masked ? -1 : int32_t(draw / 4 % uint64_t(total)));
       }
     }
@@ -160,7 +159,7 @@ struct Conformance<SparseAttention> {
     }
     void AddRow(const double* v, double logit, double logit_error) {
       const double p = std::exp(logit - max), error = p * ExpError(logit - max, logit_error + max_error);
-      // Where f32 may fall on the other side of a rounding boundary of bf16, P may be either neighbour. P is never above 1.
+      // Where f32 may fall on the other side of a rounding boundary of bf16, P may be either neighbour; never above 1.
       const double weight = dtype == DType::kBF16 ? RoundTo(dtype, p) : p;
       const Interval p_range = {p - error, std::min(p + error, 1.0)};
       const Interval range = dtype == DType::kBF16 ? RoundTo(dtype, p_range) : p_range;
@@ -175,15 +174,17 @@ struct Conformance<SparseAttention> {
       ++terms;
     }
     void Finish(double sink, Expected& y) const {
-      const double sink_term = terms == 0 ? 0 : std::exp(sink - max);
-      const double z = sum + sink_term;
+      if (terms == 0) {
+        for (int64_t c = 0; c < d; ++c) Append(y, {0, 0});
+        return;
+      }
+      const double sink_term = std::exp(sink - max), z = sum + sink_term;
       const double z_error = sum_error + sink_term * ExpError(sink - max, max_error) + SumError(terms, z);
+      const double quotient_error = z_error / z + Epsilon(DType::kF32);
       for (size_t c = 0; c < acc.size(); ++c) {
-        const double value = terms == 0 ? 0 : acc[c] / z;
-        const double error = terms == 0 ? 0
-                                        : (acc_error[c] + SumError(terms, acc_magnitude[c]) +
-                                           std::abs(value) * (z_error + Epsilon(DType::kF32) * z)) / z;
-        Append(y, RoundTo(dtype, Around(value, error)));
+        const double error = (acc_error[c] + SumError(terms, acc_magnitude[c])) / z;
+        const double value = acc[c] / z;
+        Append(y, RoundTo(dtype, Around(value, error + std::abs(value) * quotient_error)));
       }
     }
   };

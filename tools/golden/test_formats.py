@@ -127,6 +127,12 @@ class RopeVectorsTest(unittest.TestCase):
         np.testing.assert_array_equal(plain, np.float32(self.vectors["plain_theta10000"]))
         np.testing.assert_array_equal(yarn, np.float32(self.vectors["yarn_theta160000"]))
 
+    def test_the_ramp_is_clamped_to_the_rotary_width_not_to_the_number_of_pairs(self):
+        # The correction of beta_slow is 11.2 here: the ramp runs from pair 0 to 7 although there are 4 pairs.
+        yarn = Yarn(factor=2.0, original_length=2**40, beta_fast=1e12, beta_slow=1)
+        ratio = rope_frequencies(8, 10000, yarn) / rope_frequencies(8, 10000, None)
+        np.testing.assert_allclose(ratio, 1 - 0.5 * np.arange(4) / 7, rtol=1e-6)
+
     def test_cos_sin(self):
         for kind, compressed in (("plain", False), ("yarn", True)):
             for position, expected in self.vectors["cos_sin"][kind].items():

@@ -25,6 +25,8 @@ ROUNDINGS = ("linear_input", "kv", "indexer")
 
 
 def load_model(ckpt_path, data_format, config=None, without=(), accumulate_f32=False, clamp_shared_expert=True):
+    if not os.path.exists(ckpt_path):
+        raise ValueError(f"{ckpt_path}: no such checkpoint")
     folder = ckpt_path if os.path.isdir(ckpt_path) else os.path.dirname(ckpt_path)
     cfg = Config.load(config or os.path.join(folder, "config.json"))
     numerics = Numerics.of(data_format).without(without)
