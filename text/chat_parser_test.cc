@@ -262,7 +262,7 @@ class RoundTrip : public testing::Test {
                                       "\xe6\x97\xa5",
                                       "\xf0\x9f\x98\x80",
                                       "name=\"",
-                                      "think>",
+                                      "hink>",
                                       "\" string=\"",
                                       "|"};
     std::string s;

@@ -130,7 +130,7 @@ TEST(SplitPatternTest, RefusesOtherThings) {
       {"\\h", R"(byte 0: found "\\h", expected \s \S \p{..} \P{..} \r \n \t or escaped punctuation)"},
       {"a\\", "byte 2: found the end, expected a character after the backslash"},
       {"\\p{Latin}", R"(byte 0: found "\\p{Latin}", expected a general category in braces)"},
-      {"\\pL", R"(byte 0: found "\\pL", expected a general category in braces)"},
+      {"\\pL", R"(byte 0: found "\\p", expected a general category in braces)"},
       {"(a)",
        R"(byte 0: found "(", expected an alternative of plain characters, classes, greedy repeats and look-aheads)"},
       {"a|.",

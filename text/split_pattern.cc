@@ -121,14 +121,14 @@ class Translator {
 
   // \p{L}; `begin` is the place of the backslash.
   Status Property(size_t begin) {
-    ++at_;
-    const size_t close = pattern_.find('}', at_);
-    const std::string_view name =
-        Peek() == '{' && close != std::string_view::npos ? pattern_.substr(at_ + 1, close - at_ - 1) : "";
-    if (std::ranges::find(kGeneralCategories, name) == std::end(kGeneralCategories)) {
-      return Refuse(begin, std::min(at_ + 2 + name.size(), pattern_.size()), "a general category in braces");
-    }
+    constexpr std::string_view kExpected = "a general category in braces";
+    const size_t close = pattern_.find('}', ++at_);
+    if (Peek() != '{' || close == std::string_view::npos) return Refuse(begin, at_, kExpected);
+    const std::string_view name = pattern_.substr(at_ + 1, close - at_ - 1);
     at_ = close + 1;
+    if (std::ranges::find(kGeneralCategories, name) == std::end(kGeneralCategories)) {
+      return Refuse(begin, at_, kExpected);
+    }
     out_ += pattern_.substr(begin, at_ - begin);
     return {};
   }

@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <cerrno>
-#include <cstring>
 #include <filesystem>
 #include <fstream>
 
@@ -15,16 +13,19 @@ namespace {
 
 constexpr uintmax_t kMaxFileBytes = 1 << 30;
 
+Status CheckSize(uintmax_t size) {
+  if (size <= kMaxFileBytes) return {};
+  return InvalidArgument(fmt::format("found {} bytes, expected at most {}", size, kMaxFileBytes));
+}
+
 Result<std::string> ReadFile(const std::string& path) {
   std::error_code error;
   const uintmax_t size = std::filesystem::file_size(path, error);  // an error for what is no regular file
   if (error) return NotFound(error.message());
-  if (size > kMaxFileBytes) {
-    return InvalidArgument(fmt::format("{} bytes, expected at most {}", size, kMaxFileBytes));
-  }
+  VX_TRY(CheckSize(size));
   std::string text(size, '\0');
   std::ifstream file(path, std::ios::binary);
-  if (!file.read(text.data(), std::streamsize(size))) return DataLoss("cannot be read");
+  if (!file.read(text.data(), std::streamsize(size))) return DataLoss("cannot be read to its end");
   return text;
 }
 
@@ -76,6 +77,7 @@ Result<std::unique_ptr<Tokenizer>> Tokenizer::FromFile(const std::string& path) 
 }
 
 Result<std::unique_ptr<Tokenizer>> Tokenizer::FromJson(std::string_view text) {
+  VX_TRY(CheckSize(text.size()));
   VX_ASSIGN(const TokenizerJson json, ParseTokenizerJson(text));
   std::unique_ptr<Tokenizer> tokenizer(new Tokenizer());
   VX_ASSIGN(tokenizer->pretokenizer_, Pretokenizer::Create(json.split_patterns));

@@ -73,8 +73,9 @@ Status CheckMembers(const Json& object, const std::string& path, std::initialize
 
 using enum Member::Presence;
 
-// Steps that leave ids as they are may be absent, null or the ByteLevel that files of the family carry.
-Status CheckNeutralSteps(const Json& root) {
+// What stands around the model: a normalizer and a post-processor that change nothing, and a ByteLevel decoder, whose
+// settings do not matter for decoding.
+Status CheckSurroundings(const Json& root) {
   if (const Json* normalizer = root.Find("normalizer"); normalizer != nullptr && !normalizer->is_null()) {
     VX_TRY(CheckMembers(*normalizer, "normalizer",
                         {{"type", kRequired, {R"("Sequence")"}}, {"normalizers", kRequired, {"[]"}}}));
@@ -312,7 +313,7 @@ Result<TokenizerJson> ParseTokenizerJson(std::string_view text) {
                        {"post_processor", kOptional},
                        {"decoder", kRequired},
                        {"model", kRequired}}));
-  VX_TRY(CheckNeutralSteps(root));
+  VX_TRY(CheckSurroundings(root));
   VX_ASSIGN(std::vector<std::string> patterns, ParsePretokenizer(*root.Find("pre_tokenizer")));
   VX_ASSIGN(TokenizerJson result, ParseLists(root.Find("added_tokens"), *root.Find("model")));
   result.split_patterns = std::move(patterns);

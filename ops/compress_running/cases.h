@@ -108,25 +108,28 @@ struct Conformance<CompressRunning> {
   // The softmax of one channel over one block so far, from all of its terms: sum and acc relative to max.
   struct Softmax {
     std::vector<double> score, weight, value;
+    double max = -INFINITY;
 
-    void Add(double s, double v) { score.push_back(s), weight.push_back(1), value.push_back(v); }
+    void Add(double s, double v, double w = 1) {
+      score.push_back(s), weight.push_back(w), value.push_back(v);
+      max = std::max(max, s);
+    }
     // A stored state is one term of weight `sum` and value acc / sum.
     void Resume(const float* state, int64_t d) {
       const double sum = state[d];
-      score = {state[0]}, weight = {sum}, value = {state[2 * d] / sum};
+      Add(state[0], state[2 * d] / sum, sum);
     }
-    double Max() const { return *std::max_element(score.begin(), score.end()); }
     // The weight of term i relative to the maximum.
-    double Weight(size_t i) const { return weight[i] * std::exp(score[i] - Max()); }
+    double Weight(size_t i) const { return weight[i] * std::exp(score[i] - max); }
     // A term is rescaled at each later position; only where the maximum moves does that take an exponential, and the
     // moves add up to no more than the range of scores. Three roundings per exponential that is not 1 (the function to
     // one ulp, the product), two for the term's own.
     double Error() const {
-      const double range = Max() - *std::min_element(score.begin(), score.end());
+      const double range = max - *std::min_element(score.begin(), score.end());
       int64_t moves = 0;
-      double max = score[0];
+      double so_far = score[0];
       for (double s : score) {
-        if (s > max) ++moves, max = s;
+        if (s > so_far) ++moves, so_far = s;
       }
       return ExpError(range, 0) + double(3 * moves + 2) * Epsilon(DType::kF32) + SumError(int64_t(score.size()), 1);
     }
@@ -150,7 +153,7 @@ struct Conformance<CompressRunning> {
       return Around(mean, error + std::abs(mean) * Epsilon(DType::kF32));
     }
     void Write(Expected& state, int64_t at, int64_t d) const {
-      Set(state, at, Around(Max(), 0));
+      Set(state, at, Around(max, 0));
       Set(state, at + d, Sum());
       Set(state, at + 2 * d, Acc());
     }
