@@ -1,8 +1,11 @@
 // vexil chat: a conversation with history.
 #include <fmt/format.h>
 #include <histedit.h>
+#include <langinfo.h>
 #include <unistd.h>
 
+#include <clocale>
+#include <cstring>
 #include <iostream>
 #include <memory>
 #include <optional>
@@ -15,11 +18,19 @@
 namespace vexil::cli {
 namespace {
 
+// libedit drops characters that the locale cannot hold, and the model's text is UTF-8 whatever the locale says.
+// Only characters: number formats stay those of the C locale.
+void UseUtf8() {
+  if (setlocale(LC_CTYPE, "") != nullptr && std::strcmp(nl_langinfo(CODESET), "UTF-8") == 0) return;
+  setlocale(LC_CTYPE, "C.UTF-8");
+}
+
 // Lines from a terminal with editing and history, or from a pipe as they are.
 class LineReader {
  public:
   LineReader() {
     if (!isatty(STDIN_FILENO)) return;
+    UseUtf8();
     edit_ = el_init("vexil", stdin, stdout, stderr);
     history_ = history_init();
     if (edit_ == nullptr || history_ == nullptr) return;
@@ -29,6 +40,9 @@ class LineReader {
     el_set(edit_, EL_EDITOR, "emacs");
     el_set(edit_, EL_HIST, history, history_);
     el_set(edit_, EL_SIGNAL, 1);
+    // While a line is edited Ctrl-C is a key that empties it; during an answer it is the signal that stops it.
+    el_set(edit_, EL_SETTY, "-d", "-isig", nullptr);
+    el_set(edit_, EL_BIND, "^C", "em-kill-line", nullptr);
     el_source(edit_, nullptr);
   }
   ~LineReader() {
