@@ -10,6 +10,7 @@
 #include <initializer_list>
 #include <type_traits>
 
+#include "base/block_formats.h"
 #include "base/check.h"
 #include "base/float_formats.h"
 
@@ -17,6 +18,7 @@ namespace vexil {
 
 // enumerator, name in safetensors headers and messages, bytes per storage element, host type.
 // E2M1x2 stores two logical elements per byte: dims count bytes, so a logical [n, k] matrix is [n, k/2].
+// Q8_0 and MXFP4, which only GGUF files have, store 32 per block: a logical [n, k] matrix is [n, k/32].
 #define VX_DTYPES(X)              \
   X(kF32, "F32", 4, float)        \
   X(kBF16, "BF16", 2, BF16)       \
@@ -26,7 +28,9 @@ namespace vexil {
   X(kE2M1x2, "E2M1x2", 1, E2M1x2) \
   X(kI8, "I8", 1, int8_t)         \
   X(kI32, "I32", 4, int32_t)      \
-  X(kI64, "I64", 8, int64_t)
+  X(kI64, "I64", 8, int64_t)      \
+  X(kQ8_0, "Q8_0", 34, Q8_0)      \
+  X(kMXFP4, "MXFP4", 17, MXFP4)
 
 enum class DType : uint8_t {
 #define X(e, name, bytes, type) e,
@@ -41,6 +45,11 @@ constexpr int64_t BytesOf(DType t) {
 #undef X
   };
   return kTable[static_cast<int>(t)];
+}
+
+// Logical elements per storage element, along the last dimension.
+constexpr int64_t ElementsOf(DType t) {
+  return t == DType::kE2M1x2 ? 2 : t == DType::kQ8_0 || t == DType::kMXFP4 ? kBlockElements : 1;
 }
 
 constexpr const char* NameOf(DType t) {
@@ -195,6 +204,8 @@ class MutTensorView : public TensorView {
 //   E2M1x2 weight [n, k/2]: scale E8M0 [n, k/32], block {1, 32}
 //   I8 weight [n, k]:     scale BF16 or F32 [n], block {1, k}
 //   E4M3 activation [rows, k]: scale E8M0 [rows, ceil(k/128)], block {1, 128}
+//   I8 activation [rows, k]: scale F32 [rows], block {1, k}
+// Q8_0 and MXFP4 hold their scales themselves: `scale` is empty.
 struct QuantView {
   TensorView data;
   TensorView scale;
@@ -207,7 +218,7 @@ struct QuantView {
       : data(codes), scale(scales), block_rows(rows), block_cols(cols) {}
 
   // Logical elements of the last dimension.
-  int64_t Columns() const { return data.dtype() == DType::kE2M1x2 ? 2 * data.dim(-1) : data.dim(-1); }
+  int64_t Columns() const { return ElementsOf(data.dtype()) * data.dim(-1); }
 };
 
 }  // namespace vexil

@@ -7,6 +7,9 @@
 #include <set>
 #include <stdexcept>
 #include <thread>
+#include <vector>
+
+#include "base/processors.h"
 
 namespace vexil {
 namespace {
@@ -97,6 +100,43 @@ TEST(ThreadPool, RethrowsAndStaysUsable) {
     pool.For(100, 1, [&](int64_t b, int64_t e) { sum += e - b; });
     EXPECT_EQ(sum, 100);
   }
+}
+
+TEST(ThreadPool, ASleepingWorkerDoesNotHoldALoopUp) {
+  // More threads than processors: most workers see most loops too late.
+  ThreadPool pool(4 * ThreadPool::AvailableProcessors() + 3);
+  std::atomic<int64_t> sum{0};
+  for (int k = 0; k < 200; ++k) {
+    pool.For(64, 1, [&](int64_t begin, int64_t end) { sum += end - begin; });
+  }
+  EXPECT_EQ(sum, 200 * 64);
+}
+
+TEST(ThreadPool, ALoopAfterAPauseFindsItsWorkers) {
+  ThreadPool pool(2);
+  for (int k = 0; k < 3; ++k) {
+    std::atomic<int> inside{0};
+    pool.For(2, 1, [&](int64_t, int64_t) {
+      ++inside;
+      while (inside < 2) std::this_thread::yield();  // returns only if the worker wakes up
+    });
+    // Long enough for the worker to give up spinning; nothing depends on it.
+    for (int i = 0; i < 100000; ++i) std::this_thread::yield();
+  }
+}
+
+TEST(ThreadPool, PinningEndsWithThePool) {
+  const std::vector<int> before = AllowedProcessors();
+  {
+    ThreadPool pool(int(before.size()), {.pin = true});
+    EXPECT_EQ(AllowedProcessors().size(), 1u);
+    std::atomic<int64_t> sum{0};
+    pool.For(100, 1, [&](int64_t b, int64_t e) { sum += e - b; });
+    EXPECT_EQ(sum, 100);
+  }
+  EXPECT_EQ(AllowedProcessors(), before);
+  ThreadPool too_many(int(before.size()) + 1, {.pin = true});
+  EXPECT_EQ(AllowedProcessors(), before) << "there is no processor for each";
 }
 
 TEST(ThreadPool, SeesAtLeastOneProcessor) { EXPECT_GE(ThreadPool::AvailableProcessors(), 1); }

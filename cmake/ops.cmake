@@ -2,6 +2,7 @@
 set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/ops/ops.inc)
 file(STRINGS ${CMAKE_SOURCE_DIR}/ops/ops.inc vexil_op_lines REGEX "^VX_OP")
 set(VEXIL_OP_SOURCES)        # all kernels and checks
+set(VEXIL_OP_CUDA_SOURCES)   # kernels of the GPU builds
 set(VEXIL_OP_PAIRS)          # "Type folder"
 foreach(line IN LISTS vexil_op_lines)
   if(NOT line MATCHES "^VX_OP\\(([A-Za-z0-9]+), ([a-z0-9_]+)\\)$")
@@ -9,8 +10,10 @@ foreach(line IN LISTS vexil_op_lines)
   endif()
   list(APPEND VEXIL_OP_PAIRS "${CMAKE_MATCH_1} ${CMAKE_MATCH_2}")
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/ops/${CMAKE_MATCH_2}/*.cc)
-  list(FILTER sources EXCLUDE REGEX "_test\\.cc$")
+  list(FILTER sources EXCLUDE REGEX "_(test|bench)\\.cc$")
   list(APPEND VEXIL_OP_SOURCES ${sources})
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/ops/${CMAKE_MATCH_2}/*.cu)
+  list(APPEND VEXIL_OP_CUDA_SOURCES ${sources})
 endforeach()
 
 # vexil_generate_per_op(OUT_VAR TEMPLATE): one generated file per op.
