@@ -131,10 +131,20 @@ std::string FileNameOf(const std::string& path) { return std::filesystem::path(p
 
 }  // namespace
 
+std::optional<RankNumber> ParseRankFileName(std::string_view name) {
+  const std::optional<Part> part = ParseRankName(name);
+  if (!part) return std::nullopt;
+  return RankNumber{static_cast<int>(part->number), static_cast<int>(part->count)};
+}
+
 Result<CheckpointFiles> CheckpointFiles::Open(const std::string& path) {
   CheckpointFiles checkpoint;
   checkpoint.path_ = path;
-  VX_TRY(IsDirectory(path) ? checkpoint.OpenDirectory() : checkpoint.OpenFiles({path}));
+  if (IsDirectory(path)) {
+    VX_TRY(checkpoint.OpenDirectory());
+  } else {
+    VX_TRY(IsGgufPath(path) ? checkpoint.OpenGguf() : checkpoint.OpenFiles({path}));
+  }
   return checkpoint;
 }
 
@@ -146,6 +156,14 @@ Status CheckpointFiles::OpenDirectory() {
   std::vector<std::string> paths;
   for (const std::string& name : *files) paths.push_back(JoinPath(path_, name));
   return OpenFiles(paths);
+}
+
+Status CheckpointFiles::OpenGguf() {
+  VX_ASSIGN(GgufFile file, GgufFile::Open(path_));
+  gguf_ = std::make_unique<const GgufFile>(std::move(file));
+  total_bytes_ = gguf_->data_bytes();
+  for (const TensorInfo& tensor : gguf_->tensors()) index_.emplace(tensor.name, Place{&tensor, 0});
+  return {};
 }
 
 Status CheckpointFiles::OpenIndexed() {
@@ -178,9 +196,9 @@ Status CheckpointFiles::OpenFiles(const std::vector<std::string>& paths) {
           fmt::format("{}: tensor {} is also in {}", path, QuoteName(tensor.name), files_[it->second.file].path()));
     }
   }
-  if (const std::optional<Part> part = ParseRankName(FileNameOf(paths[0])); part && paths.size() == 1) {
-    rank_ = static_cast<int>(part->number);
-    world_ = static_cast<int>(part->count);
+  if (const std::optional<RankNumber> number = ParseRankFileName(FileNameOf(paths[0])); number && paths.size() == 1) {
+    rank_ = number->rank;
+    world_ = number->world;
   }
   return {};
 }
@@ -218,12 +236,15 @@ const TensorInfo* CheckpointFiles::Find(std::string_view name) const {
 
 const SafetensorsFile* CheckpointFiles::FileOf(std::string_view name) const {
   const auto it = index_.find(name);
-  return it == index_.end() ? nullptr : &files_[it->second.file];
+  return it == index_.end() || gguf_ ? nullptr : &files_[it->second.file];
 }
 
 std::vector<std::string_view> CheckpointFiles::names() const {
   std::vector<std::string_view> names;
   names.reserve(index_.size());
+  if (gguf_) {
+    for (const TensorInfo& tensor : gguf_->tensors()) names.push_back(tensor.name);
+  }
   for (const SafetensorsFile& file : files_) {
     for (const TensorInfo& tensor : file.tensors()) names.push_back(tensor.name);
   }

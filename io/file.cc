@@ -2,8 +2,10 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -38,6 +40,9 @@ Status FileError(const std::string& path, std::string_view action, int error) {
       return InvalidArgument(std::move(message));
   }
 }
+
+// Between a target's name and the numbers that tell its temporaries apart.
+constexpr std::string_view kTemporaryMark = ".tmp-";
 
 // Closes on scope exit.
 class Descriptor {
@@ -117,6 +122,104 @@ Result<std::string> ReadWholeFile(const std::string& path, int64_t max_bytes) {
   return text;
 }
 
+// --- Directories -------------------------------------------------------------------------------------------------
+
+Status MakeDirectories(const std::string& path) {
+  std::error_code error;
+  std::filesystem::create_directories(path, error);
+  if (error) return FileError(path, "create the directory", error.value());
+  if (!IsDirectory(path)) return FileError(path, "create the directory", EEXIST);
+  return {};
+}
+
+Result<int64_t> FreeDiskBytes(const std::string& path) {
+  struct statvfs info;
+  if (::statvfs(path.c_str(), &info) != 0) return FileError(path, "inspect the file system", errno);
+  return static_cast<int64_t>(info.f_bavail) * static_cast<int64_t>(info.f_frsize);
+}
+
+Status RemoveFile(const std::string& path) {
+  if (::unlink(path.c_str()) != 0 && errno != ENOENT) return FileError(path, "remove", errno);
+  return {};
+}
+
+Status RemoveStaleTemporaries(const std::string& directory, std::string_view name) {
+  VX_ASSIGN(const std::vector<std::string> names, ListDirectory(directory));
+  const std::string prefix = fmt::format("{}{}", name, kTemporaryMark);
+  for (const std::string& entry : names) {
+    if (!entry.starts_with(prefix)) continue;
+    const std::string_view rest = std::string_view(entry).substr(prefix.size());
+    if (rest.find_first_not_of("0123456789-") != rest.npos) continue;
+    VX_TRY(RemoveFile(JoinPath(directory, entry)));
+  }
+  return {};
+}
+
+DirectoryLock::DirectoryLock(DirectoryLock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+
+DirectoryLock& DirectoryLock::operator=(DirectoryLock&& other) noexcept {
+  std::swap(fd_, other.fd_);
+  return *this;
+}
+
+DirectoryLock::~DirectoryLock() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+Result<DirectoryLock> DirectoryLock::Acquire(const std::string& directory) {
+  DirectoryLock lock(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (lock.fd_ < 0) return FileError(directory, "open", errno);
+  if (::flock(lock.fd_, LOCK_EX | LOCK_NB) == 0) return lock;
+  if (errno == EWOULDBLOCK) return InvalidArgument(fmt::format("{}: in use by another process", directory));
+  return FileError(directory, "lock", errno);
+}
+
+// --- InputFile ---------------------------------------------------------------------------------------------------
+
+InputFile::InputFile(InputFile&& other) noexcept
+    : path_(std::move(other.path_)),
+      size_(other.size_),
+      modified_ns_(other.modified_ns_),
+      fd_(std::exchange(other.fd_, -1)) {}
+
+InputFile& InputFile::operator=(InputFile&& other) noexcept {
+  std::swap(path_, other.path_);
+  std::swap(size_, other.size_);
+  std::swap(modified_ns_, other.modified_ns_);
+  std::swap(fd_, other.fd_);
+  return *this;
+}
+
+InputFile::~InputFile() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+Result<InputFile> InputFile::Open(const std::string& path) {
+  InputFile file;
+  file.path_ = path;
+  file.fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // as in MappedFile::Open
+  if (file.fd_ < 0) return FileError(path, "open", errno);
+  struct stat info;
+  if (::fstat(file.fd_, &info) != 0) return FileError(path, "inspect", errno);
+  if (!S_ISREG(info.st_mode)) return InvalidArgument(fmt::format("{}: not a regular file", path));
+  file.size_ = info.st_size;
+  file.modified_ns_ = int64_t{info.st_mtim.tv_sec} * 1'000'000'000 + info.st_mtim.tv_nsec;
+  return file;
+}
+
+Status InputFile::ReadAt(int64_t offset, std::span<uint8_t> out) const {
+  while (!out.empty()) {
+    const ssize_t n = ::pread(fd_, out.data(), out.size(), offset);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return FileError(path_, "read", errno);
+    if (n == 0)
+      return DataLoss(fmt::format("{}: file ends at byte {}, more was there when it was opened", path_, offset));
+    out = out.subspan(static_cast<size_t>(n));
+    offset += n;
+  }
+  return {};
+}
+
 // --- MappedFile --------------------------------------------------------------------------------------------------
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
@@ -184,13 +287,19 @@ void AtomicFile::Discard() {
 }
 
 Result<AtomicFile> AtomicFile::Create(const std::string& path) {
+  if (path.empty()) return InvalidArgument("cannot write: the path is empty");
   if (IsDirectory(path)) return InvalidArgument(fmt::format("{}: cannot write: it is a directory", path));
+  // Renaming onto a device or a pipe would replace it.
+  std::error_code ignored;
+  if (std::filesystem::exists(path, ignored) && !FileExists(path)) {
+    return InvalidArgument(fmt::format("{}: cannot write: it is not a regular file", path));
+  }
   // The process id keeps processes apart, the counter keeps this one's files apart; a name left by a dead process is
   // skipped. mkstemp would do, but makes files that only the owner can read.
   static std::atomic<uint32_t> counter{0};
   constexpr int kAttempts = 100;
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
-    std::string temporary = fmt::format("{}.tmp-{}-{}", path, ::getpid(), counter.fetch_add(1));
+    std::string temporary = fmt::format("{}{}{}-{}", path, kTemporaryMark, ::getpid(), counter.fetch_add(1));
     const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (fd >= 0) return AtomicFile(path, std::move(temporary), fd);
     if (errno != EEXIST) break;
@@ -215,6 +324,26 @@ Status AtomicFile::Write(std::span<const uint8_t> bytes) {
 
 Status AtomicFile::Write(std::string_view text) {
   return Write(std::span(reinterpret_cast<const uint8_t*>(text.data()), text.size()));
+}
+
+Status AtomicFile::WriteAt(int64_t offset, std::span<const uint8_t> bytes) const {
+  VX_CHECK(fd_ >= 0, "write to a file that was committed or has failed");
+  while (!bytes.empty()) {
+    const ssize_t n = ::pwrite(fd_, bytes.data(), bytes.size(), offset);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return FileError(path_, "write", errno);
+    bytes = bytes.subspan(static_cast<size_t>(n));
+    offset += n;
+  }
+  return {};
+}
+
+void AtomicFile::StartFlush(int64_t offset, int64_t size) const {
+#ifdef SYNC_FILE_RANGE_WRITE
+  (void)::sync_file_range(fd_, offset, size, SYNC_FILE_RANGE_WRITE);
+#else
+  (void)offset, (void)size;
+#endif
 }
 
 Status AtomicFile::Commit() {

@@ -160,6 +160,18 @@ TEST(AtomicFile, LeavesNothingWithoutCommit) {
   EXPECT_EQ(dir.FileCount(), 1u);
 }
 
+TEST(AtomicFile, ReplacesNothingButFiles) {
+  TempDir dir;
+  ASSERT_EQ(::mkfifo((dir / "pipe").c_str(), 0600), 0);
+  std::filesystem::create_symlink("pipe", dir / "link");
+  for (const std::string& path : {dir / "pipe", dir / "link"}) {
+    EXPECT_EQ(ErrorOf(AtomicFile::Create(path)), path + ": cannot write: it is not a regular file");
+  }
+  EXPECT_EQ(ErrorOf(AtomicFile::Create(dir.path())), dir.path() + ": cannot write: it is a directory");
+  EXPECT_EQ(ErrorOf(AtomicFile::Create("")), "cannot write: the path is empty");
+  EXPECT_EQ(dir.FileCount(), 2u);
+}
+
 TEST(AtomicFile, HasThePermissionsOfAnyOtherFile) {
   TempDir dir;
   AtomicFile file = *AtomicFile::Create(dir / "f");

@@ -24,6 +24,7 @@ Result<SafetensorsFile> SafetensorsFile::Parse(std::span<const uint8_t> bytes, s
   Result<std::string_view> text = FindSafetensorsHeader(bytes);
   if (!text.ok()) return std::move(text).TakeError().Prefix(file.path_);
   const int64_t data_begin = kSafetensorsPrefixBytes + static_cast<int64_t>(text->size());
+  file.file_bytes_ = static_cast<int64_t>(bytes.size());
   file.data_bytes_ = static_cast<int64_t>(bytes.size()) - data_begin;
   Result<SafetensorsHeader> header = ParseSafetensorsHeader(*text, data_begin, file.data_bytes_);
   if (!header.ok()) return std::move(header).TakeError().Prefix(file.path_);
@@ -70,6 +71,10 @@ const TensorInfo* SafetensorsFile::Find(std::string_view name) const {
 
 void SafetensorsFile::WillNeed(const TensorInfo& tensor) const {
   map_.AdviseWillNeed(static_cast<size_t>(tensor.begin), static_cast<size_t>(tensor.Bytes()));
+}
+
+void SafetensorsFile::WillNeed(const TensorInfo& tensor, int64_t offset, int64_t size) const {
+  map_.AdviseWillNeed(static_cast<size_t>(tensor.begin + offset), static_cast<size_t>(size));
 }
 
 void SafetensorsFile::WillReadInOrder() const { map_.AdviseSequential(0, map_.bytes().size()); }

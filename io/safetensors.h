@@ -67,9 +67,13 @@ class SafetensorsFile {
   const SafetensorsMetadata& metadata() const { return metadata_; }
   // Of all tensors together, without the header.
   int64_t data_bytes() const { return data_bytes_; }
+  // Of the file with its header.
+  int64_t file_bytes() const { return file_bytes_; }
 
   // Hints for the bytes of one tensor of this file or of all (MappedFile). No effect after Parse().
   void WillNeed(const TensorInfo& tensor) const;
+  // The same for `size` bytes from byte `offset` of a tensor on; they may reach beyond it.
+  void WillNeed(const TensorInfo& tensor, int64_t offset, int64_t size) const;
   void WillReadInOrder() const;
 
  private:
@@ -83,6 +87,7 @@ class SafetensorsFile {
   std::unordered_map<std::string_view, size_t> index_;  // keys point into tensors_
   std::vector<std::unique_ptr<uint8_t[]>> copies_;      // of tensors that are not aligned in the file
   int64_t data_bytes_ = 0;
+  int64_t file_bytes_ = 0;
 };
 
 }  // namespace vexil

@@ -27,7 +27,7 @@ constexpr std::string_view kPackedE2M1 = "F4";
 std::optional<DType> FindDType(std::string_view name) {
   if (name == kPackedE2M1) return DType::kE2M1x2;
 #define X(e, text, bytes, type) \
-  if (name == text) return DType::e;
+  if (name == text && ElementsOf(DType::e) != kBlockElements) return DType::e;
   VX_DTYPES(X)
 #undef X
   return std::nullopt;

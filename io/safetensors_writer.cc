@@ -12,18 +12,17 @@ namespace vexil {
 namespace {
 
 Result<Json> DescribeEntry(const TensorDeclaration& tensor, int64_t begin, int64_t end) {
-  Json::Array shape(tensor.dims.d.begin(), tensor.dims.d.begin() + tensor.dims.rank);
-  const char* dtype = NameOf(tensor.dtype);
   if (tensor.dtype == DType::kE2M1x2) {
-    if (shape.empty()) return InvalidArgument("dtype F4 needs a last dimension to pack, the shape is []");
+    if (tensor.dims.rank == 0) return InvalidArgument("dtype F4 needs a last dimension to pack, the shape is []");
     int64_t codes = 0;
     if (__builtin_mul_overflow(tensor.dims[-1], 2, &codes)) {
       return InvalidArgument(fmt::format("{} has more than 2^63 - 1 codes", DescribeTensor(tensor.dtype, tensor.dims)));
     }
-    shape.back() = codes;
-    dtype = "F4";
   }
-  return Json(Json::Object{{"dtype", dtype}, {"shape", std::move(shape)}, {"data_offsets", Json::Array{begin, end}}});
+  WrittenType type = WrittenTypeOf(tensor.dtype, tensor.dims);
+  Json::Array shape(type.shape.d.begin(), type.shape.d.begin() + type.shape.rank);
+  return Json(Json::Object{
+      {"dtype", std::move(type.dtype)}, {"shape", std::move(shape)}, {"data_offsets", Json::Array{begin, end}}});
 }
 
 // Adds one tensor whose bytes begin at `offset`, which moves to their end.
@@ -73,16 +72,27 @@ std::string EncodeLength(uint64_t length) {
 
 }  // namespace
 
+WrittenType WrittenTypeOf(DType dtype, const Dims& dims) {
+  if (dtype != DType::kE2M1x2) return {NameOf(dtype), dims};
+  Dims codes = dims;
+  if (codes.rank > 0) codes.d[codes.rank - 1] *= 2;
+  return {"F4", codes};
+}
+
+Result<std::string> SafetensorsHead(std::span<const TensorDeclaration> tensors, const SafetensorsMetadata& metadata) {
+  VX_ASSIGN(const std::string header, MakeHeader(tensors, metadata));
+  return EncodeLength(header.size()) + header;
+}
+
 SafetensorsWriter::SafetensorsWriter(AtomicFile file, std::vector<Pending> pending)
     : file_(std::move(file)), pending_(std::move(pending)) {}
 
 Result<SafetensorsWriter> SafetensorsWriter::Create(const std::string& path, std::vector<TensorDeclaration> tensors,
                                                     const SafetensorsMetadata& metadata) {
-  Result<std::string> header = MakeHeader(tensors, metadata);
-  if (!header.ok()) return std::move(header).TakeError().Prefix(path);
+  Result<std::string> head = SafetensorsHead(tensors, metadata);
+  if (!head.ok()) return std::move(head).TakeError().Prefix(path);
   VX_ASSIGN(AtomicFile file, AtomicFile::Create(path));
-  VX_TRY(file.Write(EncodeLength(header->size())));
-  VX_TRY(file.Write(*header));
+  VX_TRY(file.Write(*head));
   std::vector<Pending> pending;
   pending.reserve(tensors.size());
   for (TensorDeclaration& tensor : tensors) {

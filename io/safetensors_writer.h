@@ -24,6 +24,17 @@ struct TensorDeclaration {
   Dims dims;  // storage elements; kE2M1x2 [n, k/2] is written as "F4" [n, k]
 };
 
+// All that stands in front of the tensors' bytes: the header's length and the header, padded to a multiple of 8. The
+// bytes follow in the order of `tensors` without gaps. Errors: those of SafetensorsWriter::Create, without a path.
+Result<std::string> SafetensorsHead(std::span<const TensorDeclaration> tensors, const SafetensorsMetadata& metadata);
+
+// A tensor as a header describes it: element type and shape, where kE2M1x2 [n, k/2] is "F4" [n, k].
+struct WrittenType {
+  std::string dtype;
+  Dims shape;
+};
+WrittenType WrittenTypeOf(DType dtype, const Dims& dims);
+
 // The target appears when Finish() succeeds and is untouched otherwise (AtomicFile). For one thread at a time.
 class SafetensorsWriter {
  public:
