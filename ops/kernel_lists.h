@@ -18,6 +18,22 @@
 #pragma once
 
 #define VX_CPU(op, id, fn) VX_KERNEL(op, id, kCpu, cpu, fn)
+#if defined(__x86_64__)
+#define VX_CPU_X86(op, id, fn) VX_CPU(op, id, fn)
+#else
+#define VX_CPU_X86(op, id, fn)
+#endif
+#if VX_WITH_CUDA
+#define VX_CUDA(op, id, fn) VX_KERNEL(op, id, kCuda, gpu, fn)
+#else
+#define VX_CUDA(op, id, fn)
+#endif
+// Kernels of CUDA builds for sm_90a only (cuda_*.cu).
+#if VX_WITH_CUDA && VX_WITH_HOPPER
+#define VX_HOPPER(op, id, fn) VX_KERNEL(op, id, kCuda, gpu, fn)
+#else
+#define VX_HOPPER(op, id, fn)
+#endif
 
 #define VX_DECLARE_KERNEL(op, id, dev, ns, fn)           \
   namespace ns {                                         \

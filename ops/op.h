@@ -12,9 +12,11 @@
 #include <string_view>
 
 #include "base/arena.h"
+#include "base/cpu_isa.h"
 #include "base/status.h"
 #include "base/tensor.h"
 #include "base/thread_pool.h"
+#include "device/device.h"
 #include "ops/plan.h"
 
 namespace vexil {
@@ -24,14 +26,29 @@ enum class KernelChoice : uint8_t {
   kPlain,  // the readable one only
 };
 
+// Sees every op call that Run() makes, after it: for `vexil bench`. `args` points to the op's Args.
+class OpTrace {
+ public:
+  virtual ~OpTrace() = default;
+  virtual void OnStart() = 0;
+  virtual void OnEnd(std::string_view op, std::string_view kernel, const void* args) = 0;
+};
+
 // Everything an op needs besides its arguments. Plain data that borrows; nothing here is global.
 struct Context {
   DeviceId device;
+  Device* accelerator = nullptr;   // null: tensors and kernels are the CPU's
+  StreamHandle stream = nullptr;   // of the accelerator; kernels are launched on it and not waited for
   ThreadPool* threads = nullptr;   // null: the caller's thread only
   Arena* workspace = nullptr;      // scratch for kernels and for the model's activations
   KernelChoice choice = KernelChoice::kBest;
+  CpuIsa isa_limit = kBestCpuIsa;  // CPU kernels that need more refuse
   Plan* plan = nullptr;            // set: record which kernel each call gets
   bool dry_run = false;            // resolve and record, run nothing
+  OpTrace* trace = nullptr;        // set: told of every call
+
+  // Whether a CPU kernel may use the instructions of a level.
+  bool HasIsa(CpuIsa isa) const { return isa <= isa_limit && isa <= CpuIsaOfMachine(); }
 
   // body(begin, end) over [0, n), on the pool if there is one.
   void For(int64_t n, int64_t grain, FunctionRef<void(int64_t, int64_t)> body) const {
@@ -72,6 +89,15 @@ struct Kernel {
 template <class Op>
 std::span<const Kernel<Op>> Kernels();
 
+template <class Op>
+Status RunKernel(const Context& ctx, const Kernel<Op>& k, const typename Op::Args& args) {
+  if (ctx.trace == nullptr) return k.run(ctx, args);
+  ctx.trace->OnStart();
+  Status s = k.run(ctx, args);
+  ctx.trace->OnEnd(Op::kName, k.id, &args);
+  return s;
+}
+
 // Checks the arguments, picks the first kernel of the context's device that supports them, runs it.
 // Errors: kInvalidArgument from Check, kUnsupported with every kernel's reason.
 template <class Op>
@@ -84,7 +110,7 @@ Status Run(const Context& ctx, const typename Op::Args& args) {
     const Support s = k.supports(ctx, args);
     if (s) {
       if (ctx.plan) ctx.plan->Add(k.id, refused);
-      return ctx.dry_run ? Status() : k.run(ctx, args);
+      return ctx.dry_run ? Status() : RunKernel(ctx, k, args);
     }
     if (!refused.empty()) refused += "; ";
     refused.append(k.id).append(": ").append(s.reason);

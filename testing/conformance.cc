@@ -16,6 +16,8 @@ double ElementAt(const TensorView& t, int64_t offset) {
     case DType::kI8: return t.Data<int8_t>()[offset];
     case DType::kI32: return t.Data<int32_t>()[offset];
     case DType::kI64: return double(t.Data<int64_t>()[offset]);
+    case DType::kQ8_0:
+    case DType::kMXFP4: break;  // a block is no number: Dequantize() reads them
   }
   return std::nan("");
 }
@@ -51,7 +53,27 @@ std::vector<double> ToF64(const TensorView& t) {
   return out;
 }
 
+// Rows of blocks that hold their scales.
+static std::vector<double> DequantizeBlocks(const TensorView& t) {
+  std::vector<double> out;
+  for (int64_t r = 0; r < t.dim(0); ++r) {
+    for (int64_t i = 0; i < t.dim(1) * kBlockElements; ++i) {
+      const int64_t block = i / kBlockElements, at = i % kBlockElements;
+      if (t.dtype() == DType::kQ8_0) {
+        const Q8_0& b = t.Row<Q8_0>(r)[block];
+        out.push_back(double(b.scale.ToFloat()) * b.codes[at]);
+      } else {
+        const MXFP4& b = t.Row<MXFP4>(r)[block];
+        const int code = at < 16 ? b.pairs[at] % 16 : b.pairs[at - 16] / 16;
+        out.push_back(double(b.scale.ToFloat()) * E2M1x2::kValues[code]);
+      }
+    }
+  }
+  return out;
+}
+
 std::vector<double> Dequantize(const QuantView& q) {
+  if (ElementsOf(q.data.dtype()) == kBlockElements) return DequantizeBlocks(q.data);
   if (q.scale.empty()) return ToF64(q.data);
   const int64_t n = q.data.dim(0), k = q.Columns();
   const std::vector<double> scale = ToF64(q.scale);
@@ -82,51 +104,63 @@ double RoundTo(DType t, double v) {
 }
 
 MutTensorView TestArena::Make(DType dtype, Dims dims, uint8_t fill) {
-  const size_t bytes = size_t(dims.Count() * BytesOf(dtype));
-  std::vector<uint8_t>& b = buffers_.emplace_back(bytes + 2 * kGuard, 0xa5);
-  std::memset(b.data() + kGuard, fill, bytes);
-  return MutTensorView(b.data() + kGuard, dtype, dims);
+  constexpr size_t kAlign = 64;
+  const size_t bytes = size_t(dims.Count() * BytesOf(dtype)), offset = kAlign + options_.misalignment;
+  static_assert(kAlign >= kGuard);
+  const size_t total = (offset + bytes + kGuard + kAlign - 1) / kAlign * kAlign;
+  std::unique_ptr<uint8_t, Free> memory(static_cast<uint8_t*>(std::aligned_alloc(kAlign, total)));
+  VX_CHECK(memory != nullptr, "no memory for a test buffer");
+  uint8_t* data = memory.get() + offset;
+  std::memset(data - kGuard, 0xa5, kGuard);
+  std::memset(data, fill, bytes);
+  std::memset(data + bytes, 0xa5, kGuard);
+  buffers_.push_back({std::move(memory), data, bytes});
+  bytes_ += bytes;
+  return MutTensorView(data, dtype, dims);
+}
+
+template <class Draw>
+MutTensorView TestArena::Fill(DType dtype, Dims dims, Draw draw) {
+  MutTensorView v = Make(dtype, dims, 0);
+  const int64_t count = dims.Count(), drawn = std::min(count, options_.drawn);
+  for (int64_t i = 0; i < drawn; ++i) draw(v, i);
+  char* bytes = static_cast<char*>(v.mut_raw());
+  for (int64_t i = drawn; i < count; i += drawn) {
+    std::memcpy(bytes + i * BytesOf(dtype), bytes, size_t(std::min(drawn, count - i) * BytesOf(dtype)));
+  }
+  return v;
 }
 
 MutTensorView TestArena::Poison(DType dtype, Dims dims) { return Make(dtype, dims, 0xff); }
 
 MutTensorView TestArena::Normal(DType dtype, Dims dims, double stddev, double mean) {
-  MutTensorView v = Make(dtype, dims, 0);
   std::normal_distribution<double> draw(mean, stddev);
-  for (int64_t i = 0; i < dims.Count(); ++i) SetElement(v, i, draw(rng_));
-  return v;
+  return Fill(dtype, dims, [&](MutTensorView v, int64_t i) { SetElement(v, i, draw(rng_)); });
 }
 
 MutTensorView TestArena::Uniform(DType dtype, Dims dims, double low, double high) {
-  MutTensorView v = Make(dtype, dims, 0);
   std::uniform_real_distribution<double> draw(low, high);
-  for (int64_t i = 0; i < dims.Count(); ++i) SetElement(v, i, draw(rng_));
-  return v;
+  return Fill(dtype, dims, [&](MutTensorView v, int64_t i) { SetElement(v, i, draw(rng_)); });
 }
 
 MutTensorView TestArena::Codes(DType dtype, Dims dims) {
-  MutTensorView v = Make(dtype, dims, 0);
-  uint8_t* bytes = static_cast<uint8_t*>(v.mut_raw());
-  for (int64_t i = 0; i < dims.Count(); ++i) {
+  return Fill(dtype, dims, [&](MutTensorView v, int64_t i) {
+    uint8_t& code = static_cast<uint8_t*>(v.mut_raw())[i];
     do {
-      bytes[i] = uint8_t(rng_());
-    } while ((dtype == DType::kE4M3 && (bytes[i] & 0x7f) == 0x7f) || (dtype == DType::kI8 && bytes[i] == 0x80));
-  }
-  return v;
+      code = uint8_t(rng_());
+    } while ((dtype == DType::kE4M3 && (code & 0x7f) == 0x7f) || (dtype == DType::kI8 && code == 0x80));
+  });
 }
 
 MutTensorView TestArena::Scales(Dims dims, int low, int high) {
-  MutTensorView v = Make(DType::kE8M0, dims, 0);
   std::uniform_int_distribution<int> draw(low, high);
-  for (int64_t i = 0; i < dims.Count(); ++i) v.MutData<E8M0>()[i] = E8M0::FromExponent(draw(rng_));
-  return v;
+  return Fill(DType::kE8M0, dims,
+              [&](MutTensorView v, int64_t i) { v.MutData<E8M0>()[i] = E8M0::FromExponent(draw(rng_)); });
 }
 
 MutTensorView TestArena::Integers(DType dtype, Dims dims, int64_t low, int64_t high) {
-  MutTensorView v = Make(dtype, dims, 0);
   std::uniform_int_distribution<int64_t> draw(low, high);
-  for (int64_t i = 0; i < dims.Count(); ++i) SetElement(v, i, double(draw(rng_)));
-  return v;
+  return Fill(dtype, dims, [&](MutTensorView v, int64_t i) { SetElement(v, i, double(draw(rng_))); });
 }
 
 MutTensorView TestArena::Padded(DType dtype, Dims dims, int64_t padding) {
@@ -137,12 +171,75 @@ MutTensorView TestArena::Padded(DType dtype, Dims dims, int64_t padding) {
 }
 
 bool TestArena::GuardsIntact() const {
-  for (const std::vector<uint8_t>& b : buffers_) {
+  for (const Buffer& b : buffers_) {
     for (size_t i = 0; i < kGuard; ++i) {
-      if (b[i] != 0xa5 || b[b.size() - 1 - i] != 0xa5) return false;
+      if (b.data[-1 - ptrdiff_t(i)] != 0xa5 || b.data[b.bytes + i] != 0xa5) return false;
     }
   }
   return true;
+}
+
+Status DeviceCopy::Take(TestArena& arena) {
+  arena_ = &arena;
+  size_t total = 0;
+  // The part between the guards begins at the alignment that device kernels may count on.
+  for (const TestArena::Buffer& b : arena.buffers_) {
+    const size_t lead = Arena::kDeviceAlign - TestArena::kGuard;
+    parts_.push_back({b.data - TestArena::kGuard, b.bytes + 2 * TestArena::kGuard, total + lead});
+    total += lead + b.bytes + 2 * TestArena::kGuard;
+    total = (total + Arena::kDeviceAlign - 1) / Arena::kDeviceAlign * Arena::kDeviceAlign;
+  }
+  VX_ASSIGN(memory_, DeviceBuffer::Create(device_, total));
+  staging_.assign(total, 0);
+  for (const Part& p : parts_) std::memcpy(staging_.data() + p.offset, p.host, p.bytes);
+  VX_TRY(device_.CopyIn(memory_.data(), staging_.data(), total, device_.stream()));
+  return device_.Synchronize(device_.stream());
+}
+
+Status DeviceCopy::GiveBack() {
+  VX_TRY(device_.CopyOut(staging_.data(), memory_.data(), staging_.size(), device_.stream()));
+  VX_TRY(device_.Synchronize(device_.stream()));
+  for (const Part& p : parts_) std::memcpy(p.host, staging_.data() + p.offset, p.bytes);
+  return {};
+}
+
+const DeviceCopy::Part* DeviceCopy::PartAt(const void* address) const {
+  for (const Part& p : parts_) {
+    if (address >= p.host && address < p.host + p.bytes) return &p;
+  }
+  return nullptr;
+}
+
+// Whether the bytes are a view of one of the arena's buffers. Padding inside a view may hold anything, another address
+// even, so a view is recognised as a whole and then passed over as a whole.
+const DeviceCopy::Part* DeviceCopy::PartOfView(const std::byte* at) const {
+  alignas(TensorView) std::byte copy[sizeof(TensorView)];
+  std::memcpy(copy, at, sizeof(copy));
+  const TensorView& v = *reinterpret_cast<const TensorView*>(copy);
+  const bool plausible = v.rank() >= 1 && v.rank() <= kMaxRank && uint8_t(v.dtype()) <= uint8_t(DType::kI64) && v.stride(v.rank() - 1) == 1;
+  return plausible ? PartAt(v.raw()) : nullptr;
+}
+
+void DeviceCopy::Move(std::byte* object, size_t bytes) {
+  constexpr size_t kWord = sizeof(uintptr_t);
+  for (size_t at = 0; at + kWord <= bytes;) {
+    uintptr_t word;
+    std::memcpy(&word, object + at, kWord);
+    size_t passed = kWord;
+    if (const Part* p = at + sizeof(TensorView) <= bytes ? PartOfView(object + at) : nullptr) {
+      word = reinterpret_cast<uintptr_t>(memory_.data()) + p->offset + (word - reinterpret_cast<uintptr_t>(p->host));
+      passed = sizeof(TensorView);
+    }
+    for (const std::vector<QuantView>& list : arena_->views_) {
+      if (word != reinterpret_cast<uintptr_t>(list.data())) continue;
+      std::vector<QuantView>& copy = views_.emplace_back(list);
+      Move(reinterpret_cast<std::byte*>(copy.data()), copy.size() * sizeof(QuantView));
+      word = reinterpret_cast<uintptr_t>(copy.data());
+      break;
+    }
+    std::memcpy(object + at, &word, kWord);
+    at += passed;
+  }
 }
 
 }  // namespace vexil

@@ -4,10 +4,11 @@
 //
 //   template <> struct Conformance<RmsNorm> {
 //     struct Case { ... };                                     // plain data
-//     static std::vector<Case> Cases(Tier tier);               // kSmoke is a subset of kFull
+//     static std::vector<Case> Cases(Tier tier);               // kSmoke is a subset of kFull; kPerf: V4-Flash's own sizes
 //     static std::string Describe(const Case&);                // "rows=17,d=129,dtype=BF16": unique, no spaces
 //     static RmsNorm::Args Build(const Case&, TestArena&);     // inputs filled, outputs poisoned
 //     static std::vector<Expected> Reference(const RmsNorm::Args&);   // float64, reads like the formula
+//     static OpCost Cost(const RmsNorm::Args&);                // what no kernel can do without, for `vexil bench`
 //     static std::vector<std::string_view> Faults();           // planted in the plain kernel (ops/fault.h)
 //   };
 //
@@ -17,18 +18,49 @@
 #pragma once
 
 #include <cmath>
+#include <cstdlib>
+#include <cstddef>
 #include <cstring>
 #include <deque>
+#include <initializer_list>
+#include <memory>
 #include <random>
+#include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 #include "base/tensor.h"
+#include "device/device.h"
 
 namespace vexil {
 
-enum class Tier { kSmoke, kFull };
+enum class Tier { kSmoke, kFull, kPerf };
+
+// Tokens in a step, for kPerf cases.
+inline constexpr int64_t kPerfTokens[] = {1, 4, 16, 128, 512};
+
+// The arithmetic that a call's flops can use at best.
+enum class ComputeUnit : uint8_t { kF32, kBf16 };
+constexpr ComputeUnit UnitOf(DType t) { return t == DType::kBF16 ? ComputeUnit::kBf16 : ComputeUnit::kF32; }
+
+// What a call has to move and to compute, whatever the kernel: each distinct input byte once, each output byte once.
+struct OpCost {
+  std::string dtype;
+  int64_t rows = 0;  // tokens, or rows of the input
+  double bytes = 0;
+  double flops = 0;
+  ComputeUnit unit = ComputeUnit::kF32;
+};
+
+inline double Count(const TensorView& v) { return v.empty() ? 0 : double(v.dims().Count()); }
+// Bytes of all views that are there.
+inline double TotalBytes(std::initializer_list<TensorView> views) {
+  double bytes = 0;
+  for (const TensorView& v : views) bytes += v.empty() ? 0 : double(v.Bytes());
+  return bytes;
+}
 
 template <class Op>
 struct Conformance;
@@ -39,6 +71,7 @@ struct Expected {
   TensorView output;
   std::vector<double> value;      // row-major over output's dims
   std::vector<double> tolerance;  // same length; 0 demands equality; NaN value demands NaN
+  std::vector<double> coarse_tolerance = {};  // for kernels of IsCoarse(); empty: the same
 };
 
 // Unit round-off of a dtype: the largest relative error of one rounding.
@@ -51,6 +84,9 @@ constexpr double Epsilon(DType t) {
   }
 }
 
+// Kernels that add or round where FP8 tensor cores or split lists make them; the cases of their op say what that may cost.
+constexpr bool IsCoarse(std::string_view kernel) { return kernel.ends_with(".fp8") || kernel.ends_with(".hopper"); }
+
 // Element values of a view as float64, row-major; strided views included. Codes of block formats (E4M3, E8M0)
 // become their values, integers themselves.
 std::vector<double> ToF64(const TensorView& t);
@@ -59,10 +95,22 @@ std::vector<double> Dequantize(const QuantView& q);
 // Rounding of a float64 to nearest even in a dtype (F32 or BF16), for references of ops with inner roundings.
 double RoundTo(DType t, double v);
 
-// Owns the buffers of one case. Every buffer is fenced with guard bytes on both sides.
+// Owns the buffers of one case. Every buffer is fenced with guard bytes on both sides. For an accelerator the whole of
+// it moves to device memory and back (DeviceCopy), guards and poison included.
 class TestArena {
  public:
-  explicit TestArena(uint64_t seed) : rng_(seed) {}
+  // How buffers are made.
+  struct Options {
+    // Bytes past a multiple of 64 at which buffers begin: kernels may not count on more than mapped files give.
+    size_t misalignment = 16;
+    // Values drawn per buffer; longer buffers repeat them. A prime keeps rows from being alike.
+    int64_t drawn = INT64_MAX;
+  };
+  // Buffers for timing: aligned, and filled at the speed of memory.
+  static constexpr Options ForTiming() { return {0, 65537}; }
+
+  explicit TestArena(uint64_t seed) : TestArena(seed, Options()) {}
+  TestArena(uint64_t seed, Options options) : options_(options), rng_(seed) {}
 
   // Filled with 0xff: NaN in every float format, -1 in every integer.
   MutTensorView Poison(DType dtype, Dims dims);
@@ -84,14 +132,77 @@ class TestArena {
   // A view whose rows are `padding` elements apart from each other in a wider poisoned buffer.
   MutTensorView Padded(DType dtype, Dims dims, int64_t padding);
 
+  // A list of views that an op takes by reference (the weights of experts).
+  template <class T>
+  std::span<T> Views(size_t count) {
+    static_assert(std::is_same_v<T, QuantView>);
+    return views_.emplace_back(count);
+  }
+
   bool GuardsIntact() const;
+  // Bytes of all buffers so far.
+  size_t bytes() const { return bytes_; }
   std::mt19937_64& rng() { return rng_; }
 
  private:
+  friend class DeviceCopy;
   static constexpr size_t kGuard = 64;
+  struct Free {
+    void operator()(void* p) const { std::free(p); }
+  };
+  struct Buffer {
+    std::unique_ptr<uint8_t, Free> memory;
+    uint8_t* data;  // between the guards
+    size_t bytes;
+  };
   MutTensorView Make(DType dtype, Dims dims, uint8_t fill);
-  std::deque<std::vector<uint8_t>> buffers_;
+  // Draws v[i] = draw() for the first elements and repeats them to the end.
+  template <class Draw>
+  MutTensorView Fill(DType dtype, Dims dims, Draw draw);
+
+  Options options_;
+  std::deque<Buffer> buffers_;
+  std::deque<std::vector<QuantView>> views_;
+  size_t bytes_ = 0;
   std::mt19937_64 rng_;
+};
+
+// The buffers of a TestArena in device memory.
+//
+//   DeviceCopy copy(device);
+//   VX_TRY(copy.Take(arena));
+//   const Op::Args on_device = copy.Moved(args);     // the same views, with device addresses
+//   ... run the kernel ...
+//   VX_TRY(copy.GiveBack());                         // every byte returns to the arena
+class DeviceCopy {
+ public:
+  explicit DeviceCopy(Device& device) : device_(device) {}
+  Status Take(TestArena& arena);
+  Status GiveBack();
+
+  // Arguments are plain data, in which the views of the arena's buffers are found by their form and address.
+  template <class Args>
+  Args Moved(Args args) {
+    static_assert(std::is_trivially_copyable_v<Args>);
+    Move(reinterpret_cast<std::byte*>(&args), sizeof(args));
+    return args;
+  }
+
+ private:
+  struct Part {
+    uint8_t* host;
+    size_t bytes, offset;
+  };
+  const Part* PartAt(const void* address) const;
+  const Part* PartOfView(const std::byte* at) const;
+  void Move(std::byte* object, size_t bytes);
+
+  Device& device_;
+  DeviceBuffer memory_;
+  std::vector<Part> parts_;
+  std::vector<uint8_t> staging_;
+  TestArena* arena_ = nullptr;
+  std::deque<std::vector<QuantView>> views_;
 };
 
 }  // namespace vexil

@@ -1,4 +1,5 @@
-// Runs one kernel on one case: shared by the conformance test and the mutation test.
+// Runs one kernel on one case: shared by the conformance test and the mutation test. The context says where: with an
+// accelerator the case is copied there and back.
 #pragma once
 
 #include <optional>
@@ -18,6 +19,16 @@ struct ConformanceResult {
 };
 
 template <class Op>
+Status RunOnDevice(const Context& ctx, const Kernel<Op>& kernel, TestArena& arena, const typename Op::Args& args) {
+  DeviceCopy copy(*ctx.accelerator);
+  VX_TRY(copy.Take(arena));
+  const typename Op::Args moved = copy.Moved(args);
+  if (const Support s = kernel.supports(ctx, moved); !s) return Internal("refuses device memory: " + std::string(s.reason));
+  VX_TRY(kernel.run(ctx, moved));
+  return copy.GiveBack();
+}
+
+template <class Op>
 ConformanceResult RunConformance(const Context& ctx, const Kernel<Op>& kernel,
                                  const typename Conformance<Op>::Case& c) {
   TestArena arena(0x5eed);
@@ -25,8 +36,10 @@ ConformanceResult RunConformance(const Context& ctx, const Kernel<Op>& kernel,
   if (Status s = Op::Check(args); !s.ok()) return {false, "Check: " + std::string(s.message())};
   if (const Support s = kernel.supports(ctx, args); !s) return {true, std::string(s.reason)};
   std::vector<Expected> expected = Conformance<Op>::Reference(args);
-  if (Status s = kernel.run(ctx, args); !s.ok()) return {false, "Run: " + std::string(s.message())};
-  for (const Expected& e : expected) {
+  const Status run = ctx.accelerator ? RunOnDevice(ctx, kernel, arena, args) : kernel.run(ctx, args);
+  if (!run.ok()) return {false, "Run: " + std::string(run.message())};
+  for (Expected& e : expected) {
+    if (IsCoarse(kernel.id) && !e.coarse_tolerance.empty()) e.tolerance = std::move(e.coarse_tolerance);
     if (std::string wrong = Compare(e); !wrong.empty()) return {false, wrong};
   }
   if (!arena.GuardsIntact()) return {false, "wrote outside its output"};

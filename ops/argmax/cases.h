@@ -15,7 +15,13 @@ struct Conformance<Argmax> {
     int64_t padding = 0;
   };
 
+  static std::vector<Case> PerfCases() {
+    std::vector<Case> cases;
+    for (int64_t n : {1, 4, 16}) cases.push_back({n, 129280, Case::kDistinct});
+    return cases;
+  }
   static std::vector<Case> Cases(Tier tier) {
+    if (tier == Tier::kPerf) return PerfCases();
     std::vector<Case> cases = {{3, 7, Case::kDistinct}, {5, 33, Case::kTies}, {5, 9, Case::kNaN}};
     if (tier == Tier::kSmoke) return cases;
     for (Case c : {Case{0, 4, Case::kDistinct},
@@ -60,6 +66,9 @@ struct Conformance<Argmax> {
       index.tolerance.push_back(0);
     }
     return {index};
+  }
+  static OpCost Cost(const Argmax::Args& a) {
+    return {NameOf(a.logits.dtype()), a.logits.dim(0), TotalBytes({a.logits}), Count(a.logits)};
   }
   static std::vector<std::string_view> Faults() { return {"ties_to_higher", "nan_wins"}; }
 };

@@ -18,7 +18,17 @@ struct Conformance<AttentionRows> {
     int64_t per_block, ratio, picks, spare;  // spare: columns beyond what is needed
   };
 
+  static std::vector<Case> PerfCases() {
+    using enum Compressed;
+    std::vector<Case> cases;
+    for (int64_t n : {1, 16, 128}) {
+      cases.push_back({{{4096, n, 0}}, 128, 136, kPicks, 64, 4, 512, 0});
+      cases.push_back({{{4096, n, 0}}, 128, 136, kAll, 2, 128, 0, 0});
+    }
+    return cases;
+  }
   static std::vector<Case> Cases(Tier tier) {
+    if (tier == Tier::kPerf) return PerfCases();
     using enum Compressed;
     // Starts in the middle of windows and blocks, chunks longer than a ring, one token, slots out of order.
     const std::vector<StepSequence> ragged = {{5, 3, 2}, {0, 11, 0}, {14, 1, 3}, {9, 7, 1}};
@@ -79,6 +89,9 @@ struct Conformance<AttentionRows> {
     }
     rows.tolerance.assign(rows.value.size(), 0);
     return {rows};
+  }
+  static OpCost Cost(const AttentionRows::Args& a) {
+    return {NameOf(a.rows.dtype()), a.rows.dim(0), TotalBytes({a.rows, a.picks}), 0};
   }
   static std::vector<std::string_view> Faults() {
     return {"window_plus_one", "without_itself", "ring_only", "slot_by_token", "ignored_block_table", "entry_late"};

@@ -19,7 +19,16 @@ struct Conformance<CompressOverlap> {
     bool strided;
   };
 
+  static std::vector<Case> PerfCases() {
+    std::vector<Case> cases;
+    for (int64_t n : kPerfTokens) {
+      cases.push_back({{{4099, n, 0}}, 1, 16, 4, 512, DType::kBF16, false});
+      cases.push_back({{{4099, n, 0}}, 1, 16, 4, 128, DType::kBF16, false});
+    }
+    return cases;
+  }
   static std::vector<Case> Cases(Tier tier) {
+    if (tier == Tier::kPerf) return PerfCases();
     // Starts at 0 and in the middle of blocks, a chunk longer than the ring, one token that completes a block or not.
     const std::vector<StepSequence> ragged = {{6, 3, 3}, {0, 21, 0}, {11, 1, 4}, {5, 1, 1}, {3, 10, 2}};
     std::vector<Case> cases;
@@ -80,6 +89,12 @@ struct Conformance<CompressOverlap> {
     entries.value.resize(size_t(a.entries.dims().Count()), std::nan(""));  // the spare row stays poisoned
     entries.tolerance.resize(entries.value.size(), 0);
     return {Ring(a), entries};
+  }
+  static OpCost Cost(const CompressOverlap::Args& a) {
+    // Each token is read, and written to the ring; an entry reads its candidates.
+    const double candidates = 2.0 * double(a.ratio) * Count(a.entries);
+    return {NameOf(a.entries.dtype()), a.kv.dim(0), 2 * TotalBytes({a.kv, a.score}) + TotalBytes({a.ape, a.entries}),
+            Count(a.score) + 12 * candidates};
   }
   static std::vector<std::string_view> Faults() {
     return {"no_ape", "ape_of_row", "swapped_halves", "own_block_only", "previous_of_first"};

@@ -19,7 +19,13 @@ struct Conformance<CompressRunning> {
     bool strided;
   };
 
+  static std::vector<Case> PerfCases() {
+    std::vector<Case> cases;
+    for (int64_t n : kPerfTokens) cases.push_back({{{4100, n, 0}}, 1, 9, 128, 512, DType::kBF16, false});
+    return cases;
+  }
   static std::vector<Case> Cases(Tier tier) {
+    if (tier == Tier::kPerf) return PerfCases();
     // Starts at 0 and in the middle of blocks, a chunk of several blocks, one token (which completes a block or not).
     const std::vector<StepSequence> ragged = {{6, 3, 3}, {0, 33, 0}, {15, 1, 4}, {5, 1, 1}, {3, 12, 2}};
     std::vector<Case> cases;
@@ -95,6 +101,10 @@ struct Conformance<CompressRunning> {
       }
     }
     return {state, entries};
+  }
+  static OpCost Cost(const CompressRunning::Args& a) {
+    // Each token is read with its row of ape and leaves a state of three values per channel.
+    return {NameOf(a.entries.dtype()), a.kv.dim(0), 6 * TotalBytes({a.kv}) + TotalBytes({a.entries}), 20 * Count(a.kv)};
   }
   static std::vector<std::string_view> Faults() {
     return {"no_ape", "ape_of_row", "never_fresh", "acc_not_rescaled", "mean_of_block"};

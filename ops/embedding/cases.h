@@ -13,7 +13,13 @@ struct Conformance<Embedding> {
     int64_t padding;
   };
 
+  static std::vector<Case> PerfCases() {
+    std::vector<Case> cases;
+    for (int64_t n : kPerfTokens) cases.push_back({n, 4, 129280, 4096, DType::kBF16, DType::kBF16, 0});
+    return cases;
+  }
   static std::vector<Case> Cases(Tier tier) {
+    if (tier == Tier::kPerf) return PerfCases();
     std::vector<Case> cases;
     for (DType table : {DType::kF32, DType::kBF16, DType::kF16}) {
       for (DType y : {DType::kF32, DType::kBF16}) {
@@ -49,6 +55,10 @@ struct Conformance<Embedding> {
     }
     y.tolerance.assign(y.value.size(), 0);
     return {y, UntouchedPadding(a.y)};
+  }
+  static OpCost Cost(const Embedding::Args& a) {
+    return {NameOf(a.y.dtype()), a.ids.dim(0),
+            TotalBytes({a.y}) + double(a.ids.dim(0) * a.table.dim(1) * BytesOf(a.table.dtype())), 0};
   }
   static std::vector<std::string_view> Faults() { return {"row_before", "first_stream_only"}; }
 };

@@ -18,7 +18,16 @@ struct Conformance<FakeQuantize> {
     int64_t padding;
   };
 
+  static std::vector<Case> PerfCases() {
+    std::vector<Case> cases;
+    for (int64_t n : kPerfTokens) {
+      cases.push_back({n, 448, Format::kE4M3, 64, DType::kBF16, BlockValues::kNormal, 64});
+      cases.push_back({n * 64, 128, Format::kE2M1, 32, DType::kBF16, BlockValues::kNormal, 0});
+    }
+    return cases;
+  }
   static std::vector<Case> Cases(Tier tier) {
+    if (tier == Tier::kPerf) return PerfCases();
     std::vector<Case> cases;
     for (DType t : {DType::kF32, DType::kBF16}) {
       for (Format f : {Format::kE4M3, Format::kE2M1}) {
@@ -26,6 +35,9 @@ struct Conformance<FakeQuantize> {
         cases.push_back({60, 40, f, 16, t, BlockValues::kEdges, 0});
         cases.push_back({6, 33, f, 32, t, BlockValues::kTiny, 5});
         cases.push_back({4, 20, f, 8, t, BlockValues::kNonFinite, 0});
+        cases.push_back({60, 48, f, 16, t, BlockValues::kEdges, 3});  // whole vectors
+        cases.push_back({6, 80, f, 32, t, BlockValues::kTiny, 0});
+        cases.push_back({4, 32, f, 16, t, BlockValues::kNonFinite, 0});
         cases.push_back({1, 1, f, 32, t, BlockValues::kNormal, 0});
         cases.push_back({0, 64, f, 32, t, BlockValues::kNormal, 0});
       }
@@ -59,6 +71,9 @@ struct Conformance<FakeQuantize> {
     }
     y.tolerance.assign(y.value.size(), 0);
     return {y, UntouchedPadding(a.x)};
+  }
+  static OpCost Cost(const FakeQuantize::Args& a) {
+    return {NameOf(a.x.dtype()), a.x.dim(0), 2 * TotalBytes({a.x}), 4.0 * Count(a.x)};
   }
   static std::vector<std::string_view> Faults() {
     return {"exponent_rounded_down", "no_floor", "short_block_dropped", "mantissa_kept", "double_block"};

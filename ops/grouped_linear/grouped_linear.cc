@@ -28,7 +28,8 @@ Status GroupedLinear::Check(const Args& a) {
   for (const QuantView& e : a.w) {
     VX_CHECK_ARG(GroupedLinear, SameFormat(e, a.w[0]) && e.data.IsContiguous(), "all w must be of one format");
   }
-  VX_CHECK_ARG(GroupedLinear, a.x.Columns() == a.w[0].Columns(), "x and w must have the same K");
+  const char* pair = RefusePair(a.x, a.w[0]);
+  VX_CHECK_ARG(GroupedLinear, pair == nullptr, pair);
   VX_CHECK_ARG(GroupedLinear, a.offsets.dtype() == DType::kI32 && a.offsets.dims() == Dims{int64_t(a.w.size()) + 1},
                "offsets must be I32 [E + 1]");
   VX_CHECK_ARG(GroupedLinear, a.rows.empty() || (a.rows.dtype() == DType::kI32 && a.rows.rank() == 1),

@@ -16,7 +16,13 @@ struct Conformance<Hadamard> {
     int64_t padding;
   };
 
+  static std::vector<Case> PerfCases() {
+    std::vector<Case> cases;
+    for (int64_t n : kPerfTokens) cases.push_back({n * 64, 128, DType::kBF16, 0});
+    return cases;
+  }
   static std::vector<Case> Cases(Tier tier) {
+    if (tier == Tier::kPerf) return PerfCases();
     std::vector<Case> cases;
     const std::vector<int64_t> widths =
         tier == Tier::kSmoke ? std::vector<int64_t>{2, 128} : std::vector<int64_t>{1, 2, 4, 16, 128, 1024};
@@ -56,6 +62,9 @@ struct Conformance<Hadamard> {
       }
     }
     return {y, UntouchedPadding(a.x)};
+  }
+  static OpCost Cost(const Hadamard::Args& a) {
+    return {NameOf(a.x.dtype()), a.x.dim(0), 2 * TotalBytes({a.x}), Count(a.x) * std::log2(double(a.x.dim(1)))};
   }
   static std::vector<std::string_view> Faults() {
     return {"not_normalized", "last_stage_missing", "rounded_before_factor"};

@@ -18,7 +18,13 @@ struct Conformance<HcHead> {
     int64_t padding;
   };
 
+  static std::vector<Case> PerfCases() {
+    std::vector<Case> cases;
+    for (int64_t n : {1, 4, 16}) cases.push_back({n, 4, 4096, DType::kBF16, 1e-6f, 1, 0});
+    return cases;
+  }
   static std::vector<Case> Cases(Tier tier) {
+    if (tier == Tier::kPerf) return PerfCases();
     constexpr float kModelEps = 1e-6f, kLargeEps = 1e-2f;  // a large eps shows where it is used
     std::vector<Case> cases;
     for (DType t : {DType::kF32, DType::kBF16}) {
@@ -65,6 +71,9 @@ struct Conformance<HcHead> {
       AppendMixedStreams(u, pre, d, x);
     }
     return {x};
+  }
+  static OpCost Cost(const HcHead::Args& a) {
+    return {NameOf(a.h.dtype()), a.h.dim(0), TotalBytes({a.h, a.fn, a.x}), 2.0 * Count(a.h) * double(a.fn.dim(0) + 2)};
   }
   static std::vector<std::string_view> Faults() { return {"no_norm_eps", "no_hc_eps", "no_scale", "streams_reversed"}; }
 };

@@ -16,7 +16,13 @@ struct Conformance<HcPost> {
     int64_t padding;
   };
 
+  static std::vector<Case> PerfCases() {
+    std::vector<Case> cases;
+    for (int64_t n : kPerfTokens) cases.push_back({n, 4, 4096, DType::kBF16, true, 0});
+    return cases;
+  }
   static std::vector<Case> Cases(Tier tier) {
+    if (tier == Tier::kPerf) return PerfCases();
     std::vector<Case> cases;
     for (DType t : {DType::kF32, DType::kBF16}) {
       for (bool in_place : {false, true}) {
@@ -64,6 +70,10 @@ struct Conformance<HcPost> {
       }
     }
     return {y, UntouchedPadding(a.y)};
+  }
+  static OpCost Cost(const HcPost::Args& a) {
+    return {NameOf(a.x.dtype()), a.x.dim(0), TotalBytes({a.x, a.residual, a.post, a.comb, a.y}),
+            2.0 * Count(a.y) * double(a.y.dim(1) + 1)};
   }
   static std::vector<std::string_view> Faults() {
     return {"comb_transposed", "inner_rounding", "first_stream_dropped"};

@@ -20,7 +20,13 @@ struct Conformance<HcPre> {
     int64_t padding;
   };
 
+  static std::vector<Case> PerfCases() {
+    std::vector<Case> cases;
+    for (int64_t n : kPerfTokens) cases.push_back({n, 4, 4096, DType::kBF16, 20, 1e-6f, 1, 0});
+    return cases;
+  }
   static std::vector<Case> Cases(Tier tier) {
+    if (tier == Tier::kPerf) return PerfCases();
     constexpr float kModelEps = 1e-6f, kLargeEps = 1e-2f;  // a large eps shows where it is used
     std::vector<Case> cases;
     for (DType t : {DType::kF32, DType::kBF16}) {
@@ -32,6 +38,7 @@ struct Conformance<HcPre> {
       if (tier == Tier::kFull) {
         cases.push_back({2, 8, 130, t, 5, kModelEps, 1e-3, 0});
         cases.push_back({5, 4, 4096, t, 20, kModelEps, 1, 0});
+        cases.push_back({19, 3, 48, t, 4, kLargeEps, 1, 5});
       }
     }
     return cases;
@@ -76,6 +83,10 @@ struct Conformance<HcPre> {
       AppendSinkhorn(z.data() + 2 * m, m, double(a.hc_eps), a.sinkhorn_iters, comb);
     }
     return {x, post, comb};
+  }
+  static OpCost Cost(const HcPre::Args& a) {
+    return {NameOf(a.h.dtype()), a.h.dim(0), TotalBytes({a.h, a.fn, a.x, a.post, a.comb}),
+            2.0 * Count(a.h) * double(a.fn.dim(0) + 2)};
   }
   static std::vector<std::string_view> Faults() {
     return {"no_norm_eps",         "pre_without_eps",    "post_not_doubled",   "post_with_eps",

@@ -18,12 +18,19 @@ struct Conformance<HeadRms> {
     double stddev;
   };
 
+  static std::vector<Case> PerfCases() {
+    std::vector<Case> cases;
+    for (int64_t n : kPerfTokens) cases.push_back({n, 64, 512, DType::kBF16, 0, 1.0});
+    return cases;
+  }
   static std::vector<Case> Cases(Tier tier) {
+    if (tier == Tier::kPerf) return PerfCases();
     std::vector<Case> cases;
     for (DType t : {DType::kF32, DType::kBF16}) {
       for (double stddev : {1.0, 2e-2, 1e-3}) {  // the smaller ones bring eps to bear
         cases.push_back({9, 7, 5, t, 0, stddev});
         cases.push_back({3, 2, 37, t, 3, stddev});
+        cases.push_back({3, 2, 48, t, 5, stddev});
         if (tier == Tier::kFull) cases.push_back({2, 64, 512, t, 0, stddev});
       }
       cases.push_back({1, 1, 1, t, 0, 1});
@@ -58,6 +65,9 @@ struct Conformance<HeadRms> {
       }
     }
     return {y, UntouchedPadding(a.x)};
+  }
+  static OpCost Cost(const HeadRms::Args& a) {
+    return {NameOf(a.x.dtype()), a.x.dim(0), 2 * TotalBytes({a.x}), 4.0 * Count(a.x)};
   }
   static std::vector<std::string_view> Faults() {
     return {"no_eps",           "wrong_mean",          "squares_not_rounded",

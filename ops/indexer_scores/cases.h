@@ -14,13 +14,25 @@ namespace vexil {
 template <>
 struct Conformance<IndexerScores> {
   struct Case {
-    std::vector<int64_t> counts;  // of the tokens; token i belongs to sequence i / 2
+    std::vector<int64_t> counts;  // of the tokens
     int64_t columns, heads, d, per_block;
     DType dtype;
     bool strided;
+    int64_t per_sequence = 2;  // tokens of each sequence
   };
 
+  static std::vector<Case> PerfCases() {
+    std::vector<Case> cases;
+    for (int64_t context : {512, 4096, 32768, 131072}) {
+      for (int64_t n : {1, 16, 128}) {
+        if (n * context > int64_t(1) << 21) continue;
+        cases.push_back({std::vector<int64_t>(size_t(n), context / 4), context / 4, 64, 128, 64, DType::kBF16, false, n});
+      }
+    }
+    return cases;
+  }
   static std::vector<Case> Cases(Tier tier) {
+    if (tier == Tier::kPerf) return PerfCases();
     std::vector<Case> cases;
     for (DType t : {DType::kF32, DType::kBF16}) {
       cases.push_back({{5, 6, 0, 2}, 7, 3, 17, 2, t, false});
@@ -31,24 +43,32 @@ struct Conformance<IndexerScores> {
       cases.push_back({{3, 4}, 4, 2, 2, 3, t, false});
       cases.push_back({{64, 63, 130, 129}, 130, 5, 33, 7, t, true});
       cases.push_back({{70, 71, 9}, 71, 64, 128, 64, t, false});
+      // Widths of matrix instructions; many tokens of one sequence; ranges and counts that do not fill them.
+      cases.push_back({{0, 1, 15, 16, 17, 300, 299, 31, 32, 33, 300}, 301, 16, 32, 7, t, true, 9});
+      cases.push_back({{255, 256, 257, 40}, 257, 48, 64, 64, t, false, 3});
     }
     return cases;
   }
   static std::string Describe(const Case& c) {
     std::string counts;
     for (int64_t n : c.counts) counts += (counts.empty() ? "" : ",") + std::to_string(n);
+    constexpr size_t kLongList = 12;
+    if (c.counts.size() > kLongList) counts = std::to_string(c.counts.size()) + "x" + std::to_string(c.counts[0]);
     return "counts=" + counts + ",columns=" + std::to_string(c.columns) + ",heads=" + std::to_string(c.heads) +
            ",d=" + std::to_string(c.d) + ",per_block=" + std::to_string(c.per_block) + ",dtype=" + NameOf(c.dtype) +
            (c.strided ? ",strided" : "");
   }
   static IndexerScores::Args Build(const Case& c, TestArena& m) {
-    const int64_t n = int64_t(c.counts.size()), pages = 48, padding = c.strided ? 5 : 0;
+    const int64_t n = int64_t(c.counts.size()), padding = c.strided ? 5 : 0;
     std::vector<int32_t> seq, count(c.counts.begin(), c.counts.end());
-    std::vector<int64_t> entries(size_t((n + 1) / 2), 0);
+    std::vector<int64_t> entries(size_t((n + c.per_sequence - 1) / c.per_sequence), 0);
     for (size_t i = 0; i < c.counts.size(); ++i) {
-      seq.push_back(int32_t(i / 2));
-      entries[i / 2] = std::max(entries[i / 2], c.counts[i]);
+      const size_t s = i / size_t(c.per_sequence);
+      seq.push_back(int32_t(s));
+      entries[s] = std::max(entries[s], c.counts[i]);
     }
+    int64_t pages = 40;  // more than are needed, so that the table matters
+    for (int64_t e : entries) pages += CeilDivide(e, c.per_block);
     return {.q = m.Normal(c.dtype, {n, c.heads, c.d + padding}).Columns(0, c.d),
             .w = m.Normal(c.dtype, {n, c.heads + padding}, 0.1).Columns(0, c.heads),
             .keys = m.Normal(c.dtype, {pages * c.per_block, c.d + padding}).Columns(0, c.d),
@@ -77,12 +97,24 @@ struct Conformance<IndexerScores> {
     }
     return {scores};
   }
+  static OpCost Cost(const IndexerScores::Args& a) {
+    double scored = 0, keys = 0;
+    for (int64_t t = 0; t < a.q.dim(0); ++t) {
+      const double count = a.count.Data<int32_t>()[t];
+      scored += count;
+      if (t == 0 || a.seq.Data<int32_t>()[t] != a.seq.Data<int32_t>()[t - 1]) keys += count;
+    }
+    const double flops = 2 * scored * double(a.q.dim(1) * a.q.dim(2));
+    return {NameOf(a.q.dtype()), a.q.dim(0),
+            keys * double(a.q.dim(2) * BytesOf(a.q.dtype())) + TotalBytes({a.q, a.scores}), flops, UnitOf(a.q.dtype())};
+  }
   static std::vector<std::string_view> Faults() {
     return {"unrounded_dot", "no_relu",     "reversed_heads",     "unrounded_product",
             "unrounded_sum", "zero_beyond", "ignored_block_table"};
   }
 
  private:
+  static int64_t CeilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
   static Interval Score(const double* q, const double* key, const double* w, int64_t heads, int64_t d, DType dtype) {
     Interval sum;
     double magnitude = 0;

@@ -24,7 +24,8 @@ Status Linear::Check(const Args& a) {
   VX_CHECK_ARG(Linear, x == nullptr, x);
   const char* w = RefuseWeight(a.w);
   VX_CHECK_ARG(Linear, w == nullptr, w);
-  VX_CHECK_ARG(Linear, a.x.Columns() == a.w.Columns(), "x and w must have the same K");
+  const char* pair = RefusePair(a.x, a.w);
+  VX_CHECK_ARG(Linear, pair == nullptr, pair);
   VX_CHECK_ARG(Linear, a.y.dims() == (Dims{a.x.data.dim(0), a.w.data.dim(0)}), "y must be [n, N]");
   VX_CHECK_ARG(Linear, IsFloat(a.y.dtype()), "y must be F32 or BF16");
   return {};

@@ -45,6 +45,18 @@ void DecodeI8(const QuantView& q, int64_t row, int64_t begin, int64_t end, DType
   }
 }
 
+// f(block, i) is the value of element i of a block that holds its scale.
+template <class Block, class F>
+void DecodeScaledBlocks(const QuantView& q, int64_t row, int64_t begin, int64_t end, float* out, F f) {
+  const Block* blocks = q.data.Row<Block>(row);
+  for (int64_t i = begin; i < end; ++i) *out++ = f(blocks[i / kBlockElements], int(i % kBlockElements));
+}
+
+// The nibble of an element if neighbours shared a byte, as in E2M1x2.
+float Interleaved(const MXFP4& b, int i) {
+  return b.scale.ToFloat() * E2M1x2::kValues[i % 2 ? b.pairs[i / 2] >> 4 : b.pairs[i / 2] & 15];
+}
+
 }  // namespace
 
 const char* RefuseInput(const QuantView& x) {
@@ -52,8 +64,17 @@ const char* RefuseInput(const QuantView& x) {
   if (x.data.dtype() == DType::kE4M3) {
     return HasScales(x, 1, kE4M3Block) ? nullptr : "E4M3 x needs scale E8M0 [n, ceil(K/128)] and blocks {1, 128}";
   }
-  if (!IsFloat(x.data.dtype())) return "x must be F32, BF16 or E4M3";
+  if (x.data.dtype() == DType::kI8) {
+    if (x.data.dim(1) > kMaxInt8Width) return "I8 x has at most 2^17 columns";
+    return x.scale.dtype() == DType::kF32 && x.scale.dims() == Dims{x.data.dim(0)} ? nullptr : "I8 x needs scale F32 [n]";
+  }
+  if (!IsFloat(x.data.dtype())) return "x must be F32, BF16, E4M3 or I8";
   return x.scale.empty() ? nullptr : "F32 and BF16 x take no scale";
+}
+
+const char* RefusePair(const QuantView& x, const QuantView& w) {
+  if (x.data.dtype() == DType::kI8 && w.data.dtype() != DType::kI8) return "I8 x needs an I8 w";
+  return x.Columns() == w.Columns() ? nullptr : "x and w must have the same K";
 }
 
 const char* RefuseWeight(const QuantView& w) {
@@ -74,8 +95,11 @@ const char* RefuseWeight(const QuantView& w) {
       return IsFloat(w.scale.dtype()) && w.scale.dims() == Dims{w.data.dim(0)} && !w.scale.empty()
                  ? nullptr
                  : "I8 w needs scale F32 or BF16 [N]";
+    case DType::kQ8_0:
+    case DType::kMXFP4:
+      return w.scale.empty() ? nullptr : "Q8_0 and MXFP4 w hold their scales themselves";
     default:
-      return "w must be F32, BF16, F16, E4M3, E2M1x2 or I8";
+      return "w must be F32, BF16, F16, E4M3, E2M1x2, I8, Q8_0 or MXFP4";
   }
 }
 
@@ -105,6 +129,18 @@ void DecodeRow(const QuantView& q, int64_t row, int64_t begin, int64_t end, DTyp
     }
     case DType::kI8:
       return DecodeI8(q, row, begin, end, i8_product, out);
+    case DType::kQ8_0: {
+      const bool unscaled = VX_FAULT("unscaled_q8_0");
+      return DecodeScaledBlocks<Q8_0>(q, row, begin, end, out, [&](const Q8_0& b, int i) {
+        return unscaled ? float(b.codes[i]) : b.At(i);
+      });
+    }
+    case DType::kMXFP4: {
+      const bool interleaved = VX_FAULT("interleaved_mxfp4");
+      return DecodeScaledBlocks<MXFP4>(q, row, begin, end, out, [&](const MXFP4& b, int i) {
+        return interleaved ? Interleaved(b, i) : b.At(i);
+      });
+    }
     default:
       VX_CHECK(false, "RefuseInput and RefuseWeight let another dtype through");
   }

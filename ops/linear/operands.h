@@ -9,11 +9,16 @@ namespace vexil {
 inline constexpr int64_t kE4M3Block = 128;
 inline constexpr int64_t kE2M1Block = 32;
 
+// The sum of this many products of two int8 codes fits int32.
+inline constexpr int64_t kMaxInt8Width = int64_t(1) << 17;
+
 constexpr int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Why `x` cannot be the left operand or `w` the weight: a literal, or null when it can.
 const char* RefuseInput(const QuantView& x);
 const char* RefuseWeight(const QuantView& w);
+// The same for two operands that are fine alone.
+const char* RefusePair(const QuantView& x, const QuantView& w);
 // Whether two weights have the same shape, formats and blocks.
 bool SameFormat(const QuantView& a, const QuantView& b);
 

@@ -11,6 +11,15 @@ namespace vexil::cpu {
 // y[i] = sum_k x[i, k] * w[k] for n contiguous rows of x, in the order that linear.h describes (dot.cc).
 void DotRows(const float* x, int64_t n, int64_t k, const float* w, float* y);
 
+// y[i] = (f32(sum_k x[i, k] * w[k]) * x's scale i) * `scale` for the rows first, first + 1, ... of I8 x, the sums in
+// int32 (cpu_int8.cc).
+void Int8DotRows(const QuantView& x, int64_t first, int64_t n, const int8_t* w, float scale, float* y);
+
+// The scale of row `row` of an I8 weight.
+inline float Int8Scale(const QuantView& w, int64_t row) {
+  return w.scale.dtype() == DType::kF32 ? w.scale.Data<float>()[row] : w.scale.Data<BF16>()[row].ToFloat();
+}
+
 // All rows of x as f32 [rows, K], in the context's workspace.
 inline const float* DecodeInput(const Context& ctx, const QuantView& x) {
   const int64_t rows = x.data.dim(0), k = x.Columns();

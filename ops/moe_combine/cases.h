@@ -17,7 +17,13 @@ struct Conformance<MoeCombine> {
     int64_t padding = 0;  // of the rows of y
   };
 
+  static std::vector<Case> PerfCases() {
+    std::vector<Case> cases;
+    for (int64_t n : kPerfTokens) cases.push_back({n, 6, 4096, DType::kBF16, true});
+    return cases;
+  }
   static std::vector<Case> Cases(Tier tier) {
+    if (tier == Tier::kPerf) return PerfCases();
     std::vector<Case> cases;
     for (DType t : {DType::kF32, DType::kBF16}) {
       cases.push_back({3, 2, 7, t});
@@ -72,6 +78,9 @@ struct Conformance<MoeCombine> {
       }
     }
     return {out};
+  }
+  static OpCost Cost(const MoeCombine::Args& a) {
+    return {NameOf(a.y.dtype()), a.out.dim(0), TotalBytes({a.y, a.shared, a.out}), Count(a.y) + Count(a.out)};
   }
   static std::vector<std::string_view> Faults() { return {"slot_order", "first_slot", "dropped_shared"}; }
 };

@@ -14,7 +14,13 @@ struct Conformance<MoeDispatch> {
     int64_t n, k, num_experts;
   };
 
+  static std::vector<Case> PerfCases() {
+    std::vector<Case> cases;
+    for (int64_t n : kPerfTokens) cases.push_back({n, 6, 256});
+    return cases;
+  }
   static std::vector<Case> Cases(Tier tier) {
+    if (tier == Tier::kPerf) return PerfCases();
     std::vector<Case> cases = {{3, 2, 5}, {9, 4, 3}};
     if (tier == Tier::kSmoke) return cases;
     for (Case c : {Case{0, 6, 8}, {1, 1, 1}, {1, 6, 256}, {128, 6, 256}, {33, 8, 384}, {40, 3, 1}}) cases.push_back(c);
@@ -50,6 +56,10 @@ struct Conformance<MoeDispatch> {
     }
     return {Exact("offsets", a.offsets, offsets), Exact("pair_token", a.pair_token, token),
             Exact("pair_slot", a.pair_slot, slot), Exact("pair_of", a.pair_of, pair_of)};
+  }
+  static OpCost Cost(const MoeDispatch::Args& a) {
+    return {NameOf(a.experts.dtype()), a.experts.dim(0),
+            TotalBytes({a.experts, a.offsets, a.pair_token, a.pair_slot, a.pair_of}), 0};
   }
   static std::vector<std::string_view> Faults() { return {"unstable", "slot_without_token", "inverse_permutation"}; }
 

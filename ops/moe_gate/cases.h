@@ -20,7 +20,14 @@ struct Conformance<MoeGate> {
     bool ties = false;  // logits are small integers and the bias has two values
   };
 
+  static std::vector<Case> PerfCases() {
+    std::vector<Case> cases;
+    for (int64_t n : kPerfTokens) cases.push_back({n, 256, 6, true, false, 2});
+    cases.push_back({1, 256, 6, false, true, 2});
+    return cases;
+  }
   static std::vector<Case> Cases(Tier tier) {
+    if (tier == Tier::kPerf) return PerfCases();
     std::vector<Case> cases = {{3, 7, 2, true, false, 1}, {3, 7, 2, false, true, 1}, {5, 16, 6, true, false, 1, true}};
     if (tier == Tier::kSmoke) return cases;
     for (bool hash : {false, true}) {
@@ -92,6 +99,10 @@ struct Conformance<MoeGate> {
       }
     }
     return {experts, weights};
+  }
+  static OpCost Cost(const MoeGate::Args& a) {
+    return {NameOf(a.logits.dtype()), a.logits.dim(0), TotalBytes({a.logits, a.bias, a.experts, a.weights}),
+            10.0 * Count(a.logits)};
   }
   static std::vector<std::string_view> Faults() {
     return {"ties_to_higher", "ignored_bias", "bias_in_weights", "no_route_scale"};

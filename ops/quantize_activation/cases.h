@@ -14,7 +14,14 @@ struct Conformance<QuantizeActivation> {
     int64_t padding;
   };
 
+  static std::vector<Case> PerfCases() {
+    std::vector<Case> cases;
+    for (int64_t n : kPerfTokens) cases.push_back({n, 4096, 128, DType::kBF16, BlockValues::kNormal, 0});
+    cases.push_back({1, 8192, 128, DType::kBF16, BlockValues::kNormal, 0});
+    return cases;
+  }
   static std::vector<Case> Cases(Tier tier) {
+    if (tier == Tier::kPerf) return PerfCases();
     std::vector<Case> cases;
     for (DType t : {DType::kF32, DType::kBF16}) {
       cases.push_back({3, 300, 128, t, BlockValues::kNormal, 0});
@@ -23,6 +30,9 @@ struct Conformance<QuantizeActivation> {
       cases.push_back({4, 20, 8, t, BlockValues::kNonFinite, 0});
       cases.push_back({1, 1, 128, t, BlockValues::kNormal, 0});
       cases.push_back({0, 128, 128, t, BlockValues::kNormal, 0});
+      cases.push_back({60, 48, 16, t, BlockValues::kEdges, 3});  // whole vectors
+      cases.push_back({6, 80, 32, t, BlockValues::kTiny, 0});
+      cases.push_back({4, 32, 16, t, BlockValues::kNonFinite, 0});
       if (tier == Tier::kFull) cases.push_back({5, 4096, 128, t, BlockValues::kNormal, 0});
     }
     return cases;
@@ -53,6 +63,9 @@ struct Conformance<QuantizeActivation> {
     codes.tolerance.assign(codes.value.size(), 0);
     scale.tolerance.assign(scale.value.size(), 0);
     return {codes, scale};
+  }
+  static OpCost Cost(const QuantizeActivation::Args& a) {
+    return {NameOf(a.x.dtype()), a.x.dim(0), TotalBytes({a.x, a.codes, a.scale}), 3.0 * Count(a.x)};
   }
   static std::vector<std::string_view> Faults() { return {"exponent_rounded_down", "no_floor", "short_block_dropped"}; }
 };

@@ -16,7 +16,14 @@ struct Conformance<RmsNorm> {
     double stddev;
   };
 
+  static std::vector<Case> PerfCases() {
+    std::vector<Case> cases;
+    for (int64_t n : kPerfTokens) cases.push_back({n, 4096, DType::kBF16, DType::kF32, true, 1.0});
+    cases.push_back({1, 1024, DType::kBF16, DType::kF32, true, 1.0});
+    return cases;
+  }
   static std::vector<Case> Cases(Tier tier) {
+    if (tier == Tier::kPerf) return PerfCases();
     std::vector<Case> cases;
     const std::vector<int64_t> widths = tier == Tier::kSmoke ? std::vector<int64_t>{7, 129} : std::vector<int64_t>{1, 7, 64, 129, 512, 4096};
     for (int64_t d : widths) {
@@ -55,6 +62,9 @@ struct Conformance<RmsNorm> {
       }
     }
     return {y};
+  }
+  static OpCost Cost(const RmsNorm::Args& a) {
+    return {NameOf(a.x.dtype()), a.x.dim(0), TotalBytes({a.x, a.weight, a.y}), 4.0 * Count(a.x)};
   }
   static std::vector<std::string_view> Faults() { return {"no_eps", "wrong_mean"}; }
 };

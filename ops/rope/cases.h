@@ -16,12 +16,19 @@ struct Conformance<Rope> {
     int64_t max_position, padding;
   };
 
+  static std::vector<Case> PerfCases() {
+    std::vector<Case> cases;
+    for (int64_t n : kPerfTokens) cases.push_back({n, 64, 512, 32, DType::kBF16, false, 131072, 0});
+    return cases;
+  }
   static std::vector<Case> Cases(Tier tier) {
+    if (tier == Tier::kPerf) return PerfCases();
     std::vector<Case> cases;
     for (DType t : {DType::kF32, DType::kBF16}) {
       for (bool inverse : {false, true}) {
         cases.push_back({5, 3, 19, 4, t, inverse, 100, 0});
         cases.push_back({4, 2, 6, 3, t, inverse, 1048575, 7});
+        cases.push_back({3, 2, 37, 16, t, inverse, 1000, 3});  // whole vectors of pairs
         if (tier == Tier::kFull) cases.push_back({3, 64, 512, 32, t, inverse, 1048575, 0});
       }
       cases.push_back({1, 1, 1, 0, t, false, 10, 0});
@@ -59,6 +66,10 @@ struct Conformance<Rope> {
       }
     }
     return {x, UntouchedPadding(a.x)};
+  }
+  static OpCost Cost(const Rope::Args& a) {
+    const double rotated = double(a.x.dim(0) * a.x.dim(1) * 2 * a.freqs.dim(0));
+    return {NameOf(a.x.dtype()), a.x.dim(0), 2 * rotated * double(BytesOf(a.x.dtype())), 3 * rotated};
   }
   static std::vector<std::string_view> Faults() {
     return {"position_after", "angle_not_rounded", "inverse_ignored", "halves_not_neighbours", "first_channels"};

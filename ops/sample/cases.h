@@ -22,7 +22,17 @@ struct Conformance<Sample> {
     int64_t n = 24, padding = 0;
   };
 
+  static std::vector<Case> PerfCases() {
+    std::vector<Case> cases;
+    for (int64_t n : {1, 4, 16}) {
+      cases.push_back({129280, 4, 1, 0, 1, 0, false, n});
+      cases.push_back({129280, 4, 0.6f, 0, 0.95f, 0, false, n});
+    }
+    cases.push_back({129280, 4, 0.6f, 50, 0.95f, 0, false, 1});
+    return cases;
+  }
   static std::vector<Case> Cases(Tier tier) {
+    if (tier == Tier::kPerf) return PerfCases();
     std::vector<Case> cases = {{50, 2},
                                {50, 2, 0},
                                {50, 2, 0.7f, 5},
@@ -88,6 +98,9 @@ struct Conformance<Sample> {
       token.tolerance.push_back(0);
     }
     return {token};
+  }
+  static OpCost Cost(const Sample::Args& a) {
+    return {NameOf(a.logits.dtype()), a.logits.dim(0), TotalBytes({a.logits}), 10.0 * Count(a.logits)};
   }
   static std::vector<std::string_view> Faults() {
     return {"top_k_plus_one",     "crossing_token_dropped", "ignored_min_p",

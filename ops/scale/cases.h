@@ -15,7 +15,13 @@ struct Conformance<Scale> {
     int64_t padding;
   };
 
+  static std::vector<Case> PerfCases() {
+    std::vector<Case> cases;
+    for (int64_t n : kPerfTokens) cases.push_back({n, 64, DType::kBF16, 0.011048543456039806f, true, 0});
+    return cases;
+  }
   static std::vector<Case> Cases(Tier tier) {
+    if (tier == Tier::kPerf) return PerfCases();
     constexpr float kIndexerFactor = 0.011048543456039806f;  // 128^-0.5 * 64^-0.5
     std::vector<Case> cases;
     for (DType t : {DType::kF32, DType::kBF16}) {
@@ -43,6 +49,9 @@ struct Conformance<Scale> {
     for (double& v : y.value) v = RoundTo(a.y.dtype(), RoundTo(DType::kF32, v * double(a.factor)));
     y.tolerance.assign(y.value.size(), 0);
     return {y, UntouchedPadding(a.y)};
+  }
+  static OpCost Cost(const Scale::Args& a) {
+    return {NameOf(a.x.dtype()), a.x.dim(0), TotalBytes({a.x, a.y}), Count(a.x)};
   }
   static std::vector<std::string_view> Faults() { return {"factor_rounded", "last_column_dropped"}; }
 };

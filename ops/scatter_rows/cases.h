@@ -15,7 +15,13 @@ struct Conformance<ScatterRows> {
     bool skip, strided;
   };
 
+  static std::vector<Case> PerfCases() {
+    std::vector<Case> cases;
+    for (int64_t n : kPerfTokens) cases.push_back({n, 4096, 512, DType::kBF16, false, false});
+    return cases;
+  }
   static std::vector<Case> Cases(Tier tier) {
+    if (tier == Tier::kPerf) return PerfCases();
     std::vector<Case> cases;
     for (DType t : {DType::kF32, DType::kBF16}) {
       cases.push_back({3, 5, 7, t, true, false});
@@ -55,6 +61,9 @@ struct Conformance<ScatterRows> {
       for (size_t c = 0; c < d; ++c) pool.value[size_t(rows[i]) * d + c] = x[i * d + c];
     }
     return {pool};
+  }
+  static OpCost Cost(const ScatterRows::Args& a) {
+    return {NameOf(a.x.dtype()), a.x.dim(0), 2 * TotalBytes({a.x}) + TotalBytes({a.rows}), 0};
   }
   static std::vector<std::string_view> Faults() { return {"short_row", "ignored_minus_one"}; }
 };

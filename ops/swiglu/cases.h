@@ -22,7 +22,13 @@ struct Conformance<Swiglu> {
     double stddev;  // of the gate and the linear part
   };
 
+  static std::vector<Case> PerfCases() {
+    std::vector<Case> cases;
+    for (int64_t n : kPerfTokens) cases.push_back({n * 6, 2048, DType::kBF16, 10, Weights::kIndexed, true, 0, 6});
+    return cases;
+  }
   static std::vector<Case> Cases(Tier tier) {
+    if (tier == Tier::kPerf) return PerfCases();
     std::vector<Case> cases;
     for (DType t : {DType::kF32, DType::kBF16}) {
       for (Weights w : {Weights::kNone, Weights::kPerRow, Weights::kIndexed}) {
@@ -31,6 +37,7 @@ struct Conformance<Swiglu> {
       }
       cases.push_back({4, 33, t, 10, Weights::kIndexed, true, 0, 80});  // exp(-a) overflows
       cases.push_back({1, 1, t, 10, Weights::kNone, false, 0, 1});
+      cases.push_back({5, 48, t, 10, Weights::kIndexed, true, 5, 60});  // vectors; exp(-a) near and over f32's range
       cases.push_back({0, 64, t, 10, Weights::kIndexed, false, 0, 1});
       if (tier == Tier::kFull) cases.push_back({7, 2048, t, 10, Weights::kIndexed, false, 0, 6});
     }
@@ -72,6 +79,9 @@ struct Conformance<Swiglu> {
                             std::abs(gate * others) * 0x1p-126);
     }
     return {y, UntouchedPadding(args.y)};
+  }
+  static OpCost Cost(const Swiglu::Args& a) {
+    return {NameOf(a.a.dtype()), a.a.dim(0), TotalBytes({a.a, a.b, a.y}), 10.0 * Count(a.y)};
   }
   static std::vector<std::string_view> Faults() {
     return {"gate_not_clamped", "gate_clamped_below", "up_not_clamped_below", "weight_after_rounding", "index_ignored"};

@@ -17,7 +17,15 @@ struct Conformance<TopK> {
     int64_t padding = 0;
   };
 
+  static std::vector<Case> PerfCases() {
+    std::vector<Case> cases;
+    for (int64_t m : {1024, 8192, 32768}) cases.push_back({1, m, 512});
+    cases.push_back({16, 8192, 512});
+    cases.push_back({128, 1024, 512});
+    return cases;
+  }
   static std::vector<Case> Cases(Tier tier) {
+    if (tier == Tier::kPerf) return PerfCases();
     std::vector<Case> cases = {{4, 17, 5}, {6, 40, 8, Case::kTies}, {6, 24, 8, Case::kSpecial}};
     if (tier == Tier::kSmoke) return cases;
     for (Case c : {Case{0, 8, 2},
@@ -69,6 +77,9 @@ struct Conformance<TopK> {
     }
     indices.tolerance.assign(indices.value.size(), 0);
     return {indices};
+  }
+  static OpCost Cost(const TopK::Args& a) {
+    return {NameOf(a.scores.dtype()), a.scores.dim(0), TotalBytes({a.scores, a.indices}), Count(a.scores)};
   }
   static std::vector<std::string_view> Faults() { return {"ties_to_higher", "ignored_count", "unsorted"}; }
 };

@@ -1,0 +1,78 @@
+// Which calls of Linear and GroupedLinear the Hopper kernels take (cuda_skinny.h, cuda_matrix.h), and their arguments.
+#pragma once
+
+#include <optional>
+
+#include "ops/cuda/glue.h"
+#include "ops/linear/cuda_matrix.h"
+#include "ops/linear/cuda_skinny.h"
+#include "ops/linear/operands.h"
+
+namespace vexil::gpu {
+
+inline constexpr int64_t kSkinnyAtMost = 64;  // rows: beyond, the matrix kernels are faster where they apply
+
+inline std::optional<cuda::SkinnyWeight> SkinnyWeightOf(DType t) {
+  switch (t) {
+    case DType::kE4M3: return cuda::SkinnyWeight::kE4M3;
+    case DType::kE2M1x2: return cuda::SkinnyWeight::kE2M1;
+    case DType::kBF16: return cuda::SkinnyWeight::kBF16;
+    case DType::kI8: return cuda::SkinnyWeight::kI8;
+    default: return std::nullopt;
+  }
+}
+
+inline Support SkinnyOperands(const Context& ctx, const QuantView& x, const QuantView& w, DType y) {
+  VX_REQUIRE(IsHopper(ctx), "needs a Hopper GPU");
+  const DType xt = x.data.dtype(), wt = w.data.dtype();
+  const int64_t k = x.Columns();
+  VX_REQUIRE((xt == DType::kE4M3 && (wt == DType::kE4M3 || wt == DType::kE2M1x2)) ||
+                 (xt == DType::kBF16 && (wt == DType::kE4M3 || wt == DType::kBF16 || wt == DType::kI8)),
+             "takes E4M3 with E4M3 or E2M1, and BF16 with E4M3, BF16 or I8");
+  VX_REQUIRE(wt != DType::kI8 || (y == DType::kBF16 && w.scale.dtype() == DType::kF32), "I8 needs F32 scales and a BF16 result");
+  VX_REQUIRE(k % (wt == DType::kE2M1x2 ? 512 : wt == DType::kBF16 ? 64 : 128) == 0, "K is no multiple of what a stage takes");
+  VX_REQUIRE(Fits16Bytes(x.data) && Fits16Bytes(w.data), "operands are not aligned to 16 bytes");
+  VX_REQUIRE(wt != DType::kE2M1x2 || Fits16Bytes(w.scale), "scales are not aligned to 16 bytes");
+  return {};
+}
+
+inline cuda::SkinnyCall SkinnyCallOf(const QuantView& x, const QuantView& w, const MutTensorView& y) {
+  cuda::SkinnyCall c;
+  c.weight = *SkinnyWeightOf(w.data.dtype());
+  c.input = x.data.dtype() == DType::kE4M3 ? cuda::SkinnyInput::kE4M3 : cuda::SkinnyInput::kBF16;
+  c.n_out = int(w.data.dim(0));
+  c.k = int(x.Columns());
+  c.x = x.data.raw();
+  c.x_stride = x.data.stride(0) * BytesOf(x.data.dtype());
+  c.x_scale = static_cast<const uint8_t*>(x.scale.raw());
+  c.x_scale_stride = x.scale.empty() ? 0 : x.scale.stride(0);
+  c.scale_rows = int(w.block_rows);
+  c.y = y.mut_raw();
+  c.y_stride = y.stride(0);
+  c.y_f32 = y.dtype() == DType::kF32;
+  c.n = int(x.data.dim(0));
+  return c;
+}
+
+inline Support MatrixOperands(const Context& ctx, const QuantView& x, const QuantView& w, DType weight, const TensorView& y) {
+  VX_REQUIRE(IsHopper(ctx), "needs a Hopper GPU");
+  VX_REQUIRE(x.data.dtype() == DType::kE4M3 && w.data.dtype() == weight && y.dtype() == DType::kBF16, "takes E4M3 rows, another weight format or result");
+  VX_REQUIRE(weight != DType::kE4M3 || w.block_rows == kE4M3Block, "weight scales are per row");
+  VX_REQUIRE(x.Columns() % kE4M3Block == 0, "K is no multiple of 128");
+  VX_REQUIRE(Fits16Bytes(x.data) && Fits16Bytes(w.data) && Fits16Bytes(y), "operands are not aligned to 16 bytes");
+  return {};
+}
+
+inline cuda::MatrixCall MatrixCallOf(const QuantView& x, const QuantView& w) {
+  cuda::MatrixCall c;
+  c.n_out = int(w.data.dim(0));
+  c.k = int(x.Columns());
+  c.x = static_cast<const uint8_t*>(x.data.raw());
+  c.x_stride = x.data.stride(0);
+  c.x_scale = static_cast<const uint8_t*>(x.scale.raw());
+  c.x_scale_stride = x.scale.stride(0);
+  c.n = int(x.data.dim(0));
+  return c;
+}
+
+}  // namespace vexil::gpu
