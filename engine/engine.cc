@@ -4,15 +4,21 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <new>
 
 namespace vexil {
 namespace {
 
 constexpr int64_t kLongestContext = int64_t(1) << 20;
+constexpr int64_t kLeastScratch = int64_t(512) << 20;
 
 int64_t NowNs() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+bool IsFinite(std::span<const float> values) {
+  return std::ranges::all_of(values, [](float v) { return std::isfinite(v); });
 }
 
 }  // namespace
@@ -53,10 +59,20 @@ struct Engine::Kept {
 };
 
 Engine::Engine(const Model& model, const EngineOptions& options)
-    : model_(model), options_(options), threads_(options.threads > 0 ? options.threads : ThreadPool::AvailableProcessors()) {
+    : model_(model),
+      options_(options),
+      threads_(options.threads > 0 ? options.threads : ThreadPool::AvailableProcessors(), {.pin = options.pin_threads}),
+      workspace_(model.device()) {
+  if (Device* device = model.device()) {
+    ctx_.device = device->caps().id;
+    ctx_.accelerator = device;
+    ctx_.stream = device->stream();
+  }
+  if (options_.max_step_tokens <= 0) options_.max_step_tokens = ctx_.accelerator ? 4096 : 512;
   ctx_.threads = &threads_;
   ctx_.workspace = &workspace_;
   ctx_.choice = options.kernels;
+  ctx_.isa_limit = options.cpu_isa;
   const int64_t positions = model.config().max_positions;
   max_context_ = std::min({positions > 0 ? positions : kLongestContext, kLongestContext,
                            options.max_context > 0 ? options.max_context : kLongestContext});
@@ -67,9 +83,22 @@ Engine::~Engine() = default;
 Result<std::unique_ptr<Engine>> Engine::Create(const Model& model, const EngineOptions& options) {
   std::unique_ptr<Engine> e(new Engine(model, options));
   const int64_t sequences = options.max_sequences + options.kept_prompts;
-  const int64_t pages = sequences * ((e->max_context_ + kPageTokens - 1) / kPageTokens + 1);
-  VX_ASSIGN(e->pool_, StatePool::Create(StateLayout::For(model.config(), model.numerics()), sequences, pages));
+  VX_ASSIGN(const int64_t pages, e->Pages(sequences));
+  VX_ASSIGN(e->pool_, StatePool::Create(StateLayout::For(model.config(), model.numerics()), sequences, pages, model.device()));
+  if (model.device() && options.graphs) e->graphs_ = std::make_unique<DecodeGraphs>(model, e->ctx_, *e->pool_);
   return e;
+}
+
+// Pages for every sequence's longest context; on an accelerator as many of them as fit beside the scratch of a step.
+Result<int64_t> Engine::Pages(int64_t sequences) const {
+  const int64_t wanted = sequences * ((max_context_ + kPageTokens - 1) / kPageTokens + 1);
+  const StateLayout layout = StateLayout::For(model_.config(), model_.numerics());
+  if (model_.device() == nullptr || layout.PageBytes() == 0) return wanted;
+  const int64_t free = model_.device()->FreeBytes(), scratch = std::max(free / 8, kLeastScratch);
+  const int64_t pages = std::min(wanted, (free - scratch - sequences * layout.TailBytes()) / layout.PageBytes());
+  if (pages >= 1) return pages;
+  return ResourceExhausted(fmt::format("{}: {} MiB are left beside the weights, too few for the state of {} sequences; use fewer",
+                                       NameOf(ctx_.device), free >> 20, sequences));
 }
 
 double Engine::Seconds() const { return double(NowNs() - start_ns_) * 1e-9; }
@@ -167,8 +196,7 @@ Status Engine::RunStep(std::vector<Running>& running, std::span<Completion> comp
   }
 
   Arena::Scope scope(workspace_);
-  const MutTensorView logits = workspace_.NewTensor(DType::kF32, {int64_t(sampled.size()), model_.config().vocab_size});
-  VX_TRY(model_.Step(ctx_, *pool_, chunks, logits));
+  VX_ASSIGN(const MutTensorView logits, Logits(chunks, int64_t(sampled.size())));
 
   bool prefilled = false;
   for (size_t i = 0; i < owners.size(); ++i) {
@@ -183,13 +211,49 @@ Status Engine::RunStep(std::vector<Running>& running, std::span<Completion> comp
   if (prefilled && events.on_prefill) events.on_prefill(prefill_done_, prefill_total_);
 
   if (sampled.empty()) return {};
+  std::vector<bool> usable;
+  for (size_t i = 0; i < sampled.size(); ++i) {
+    usable.push_back(IsFinite({logits.MutRow<float>(int64_t(i)), size_t(logits.dim(1))}));
+  }
   std::vector<Sampler*> samplers;
   for (Running* r : sampled) samplers.push_back(&r->sampler);
   VX_ASSIGN(std::vector<SampledToken> tokens, SampleTokens(ctx_, logits, samplers));
   for (size_t i = 0; i < sampled.size(); ++i) {
-    Take(*sampled[i], completions[sampled[i]->index], std::move(tokens[i]), events);
+    Completion& c = completions[sampled[i]->index];
+    if (usable[i]) {
+      Take(*sampled[i], c, std::move(tokens[i]), events);
+    } else {
+      sampled[i]->finished = true;
+      c.finish = FinishReason::kError;
+      c.error = "the model's logits are infinite or no numbers; its weights are damaged";
+    }
   }
   return {};
+}
+
+Result<MutTensorView> Engine::Logits(std::span<const SequenceChunk> chunks, int64_t rows) {
+  if (graphs_ && DecodeGraphs::Serves(chunks)) return graphs_->Step(chunks);
+  const MutTensorView logits = workspace_.NewTensor(DType::kF32, {rows, model_.config().vocab_size});
+  VX_TRY(model_.Step(ctx_, *pool_, chunks, logits));
+  return logits;
+}
+
+Result<std::vector<int32_t>> Engine::DecodeStep(std::span<SequenceState> sequences, std::span<const int32_t> last) {
+  SamplingParams greedy;
+  greedy.temperature = 0;
+  std::vector<SequenceChunk> chunks;
+  std::vector<Sampler> samplers(sequences.size(), Sampler(greedy, {}));
+  std::vector<Sampler*> pointers;
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    chunks.push_back({&sequences[i], last.subspan(i, 1), LogitRows::kLast});
+    pointers.push_back(&samplers[i]);
+  }
+  Arena::Scope scope(workspace_);
+  VX_ASSIGN(const MutTensorView logits, Logits(chunks, int64_t(chunks.size())));
+  VX_ASSIGN(const std::vector<SampledToken> tokens, SampleTokens(ctx_, logits, pointers));
+  std::vector<int32_t> ids;
+  for (const SampledToken& t : tokens) ids.push_back(t.token);
+  return ids;
 }
 
 Result<std::vector<Completion>> Engine::Generate(std::span<const Request> requests, const EngineEvents& events) {

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/decode_graphs.h"
 #include "engine/sampler.h"
 #include "model/v4/model.h"
 
@@ -47,10 +48,13 @@ struct Completion {
 struct EngineOptions {
   int threads = 0;                 // 0: as many as this process may use
   int64_t max_sequences = 32;      // in flight at once
-  int64_t max_step_tokens = 512;   // of all sequences in one step
+  int64_t max_step_tokens = 0;     // of all sequences in one step; 0: 512, on an accelerator 4096
   int64_t max_context = 0;         // tokens of one sequence; 0: what the model allows, up to 1M
   int64_t kept_prompts = 4;        // states held for Request::keep_prompt
   KernelChoice kernels = KernelChoice::kBest;
+  bool pin_threads = false;        // bind each thread to a processor of its own (ThreadPool::Options)
+  bool graphs = true;              // replay decode steps on accelerators (engine/decode_graphs.h)
+  CpuIsa cpu_isa = kBestCpuIsa;    // kernels that need more are not used
 };
 
 struct EngineEvents {
@@ -64,13 +68,17 @@ struct EngineEvents {
 
 class Engine {
  public:
-  // `model` must outlive the engine.
+  // `model` must outlive the engine. Runs where the model's weights are; on an accelerator the state of sequences takes
+  // what memory is left there, up to what the options ask for.
   static Result<std::unique_ptr<Engine>> Create(const Model& model, const EngineOptions& options);
   ~Engine();
 
   // One Completion per request, in order. A request that cannot run fails alone (FinishReason::kError).
   // Errors: only what stops everything.
   Result<std::vector<Completion>> Generate(std::span<const Request> requests, const EngineEvents& events = {});
+
+  // One greedy token for each sequence after `last`, one token each: a step as Generate makes it, for measuring.
+  Result<std::vector<int32_t>> DecodeStep(std::span<SequenceState> sequences, std::span<const int32_t> last);
 
   // Ends the Generate that is running, or the next, after the current step.
   void Cancel() { cancelled_.store(true, std::memory_order_relaxed); }
@@ -94,10 +102,15 @@ class Engine {
   const Model& model_;
   EngineOptions options_;
   int64_t max_context_ = 0;
+  Result<int64_t> Pages(int64_t sequences) const;
+  // The logits of the rows that want some, in the memory of the context, until the next step.
+  Result<MutTensorView> Logits(std::span<const SequenceChunk> chunks, int64_t rows);
+
   ThreadPool threads_;
   Arena workspace_;
   Context ctx_;
   std::unique_ptr<StatePool> pool_;
+  std::unique_ptr<DecodeGraphs> graphs_;  // null on the CPU
   std::vector<Kept> kept_;
   std::atomic<bool> cancelled_{false};
   int64_t start_ns_ = 0;

@@ -71,35 +71,92 @@ SampledToken Logprobs(std::span<const float> logits, int32_t target, int32_t top
   return s;
 }
 
-Result<std::vector<SampledToken>> SampleTokens(const Context& ctx, MutTensorView logits, std::span<Sampler* const> samplers) {
-  const int64_t n = logits.dim(0), v = logits.dim(1);
-  VX_CHECK(n == int64_t(samplers.size()), "one sampler per row");
-  Arena::Scope scope(*ctx.workspace);
-  const auto column = [&](DType t) { return ctx.workspace->NewTensor(t, {n}); };
-  const MutTensorView temperature = column(DType::kF32), top_p = column(DType::kF32), min_p = column(DType::kF32),
-                      uniform = column(DType::kF32), top_k = column(DType::kI32), token = column(DType::kI32);
-  std::vector<std::vector<float>> raw(static_cast<size_t>(n));  // rows that report log-probabilities and are penalised
-  for (int64_t i = 0; i < n; ++i) {
-    Sampler& s = *samplers[size_t(i)];
-    const SamplingParams& p = s.params();
+namespace {
+
+// The parameters of Sample, one value per row, in one block of memory.
+struct Columns {
+  MutTensorView temperature, top_p, min_p, uniform, top_k;
+  MutTensorView token;
+
+  Columns(void* memory, int64_t n, DeviceId device) {
+    char* at = static_cast<char*>(memory);
+    const auto next = [&](DType t) {
+      const MutTensorView v(at, t, {n}, device);
+      at += n * int64_t(sizeof(float));
+      return v;
+    };
+    temperature = next(DType::kF32), top_p = next(DType::kF32), min_p = next(DType::kF32), uniform = next(DType::kF32);
+    top_k = next(DType::kI32), token = next(DType::kI32);
+  }
+  static size_t Bytes(int64_t n) { return size_t(n) * 6 * sizeof(float); }
+
+  void Set(int64_t i, const SamplingParams& p, float draw) const {
     temperature.MutData<float>()[i] = p.temperature;
     top_p.MutData<float>()[i] = p.top_p;
     min_p.MutData<float>()[i] = p.min_p;
     top_k.MutData<int32_t>()[i] = p.top_k;
-    uniform.MutData<float>()[i] = s.NextUniform();
+    uniform.MutData<float>()[i] = draw;
+  }
+  Sample::Args Args(const TensorView& logits) const {
+    return {.logits = logits, .temperature = temperature, .top_k = top_k, .top_p = top_p, .min_p = min_p, .uniform = uniform, .token = token};
+  }
+};
+
+// Only the parameters go to the device and only the tokens come back.
+Status SampleOnDevice(const Context& ctx, const TensorView& logits, std::vector<std::byte>& memory) {
+  const int64_t n = logits.dim(0);
+  void* at = ctx.workspace->Allocate(memory.size());
+  const Columns on_device(at, n, ctx.device);
+  VX_TRY(ctx.accelerator->CopyIn(at, memory.data(), memory.size(), ctx.stream));
+  VX_TRY(Run<Sample>(ctx, on_device.Args(logits)));
+  VX_TRY(ctx.accelerator->CopyOut(memory.data(), at, memory.size(), ctx.stream));
+  return ctx.accelerator->Synchronize(ctx.stream);
+}
+
+// Whether the sampler changes or reports logits, which is done on the host.
+bool NeedsLogits(const Sampler* s) { return s->has_penalties() || s->params().top_logprobs >= 0; }
+
+// The rows in host memory, for a CPU context.
+Result<std::vector<SampledToken>> SampleOnHost(const Context& ctx, const TensorView& logits, std::span<Sampler* const> samplers) {
+  std::vector<float> rows(size_t(logits.dims().Count()));
+  VX_TRY(ctx.accelerator->CopyOut(rows.data(), logits.raw(), size_t(logits.Bytes()), ctx.stream));
+  VX_TRY(ctx.accelerator->Synchronize(ctx.stream));
+  Arena workspace;
+  Context host;
+  host.threads = ctx.threads;
+  host.workspace = &workspace;
+  host.choice = ctx.choice;
+  return SampleTokens(host, MutTensorView(rows.data(), DType::kF32, logits.dims()), samplers);
+}
+
+}  // namespace
+
+Result<std::vector<SampledToken>> SampleTokens(const Context& ctx, MutTensorView logits, std::span<Sampler* const> samplers) {
+  const int64_t n = logits.dim(0), v = logits.dim(1);
+  VX_CHECK(n == int64_t(samplers.size()), "one sampler per row");
+  if (ctx.accelerator && std::any_of(samplers.begin(), samplers.end(), NeedsLogits)) return SampleOnHost(ctx, logits, samplers);
+  Arena::Scope scope(*ctx.workspace);
+  std::vector<std::byte> memory(Columns::Bytes(n));
+  const Columns columns(memory.data(), n, {});
+  std::vector<std::vector<float>> raw(static_cast<size_t>(n));  // rows that report log-probabilities and are penalised
+  for (int64_t i = 0; i < n; ++i) {
+    Sampler& s = *samplers[size_t(i)];
+    columns.Set(i, s.params(), s.NextUniform());
     if (!s.has_penalties()) continue;
     const std::span<float> row(logits.MutRow<float>(i), size_t(v));
-    if (p.top_logprobs >= 0) raw[size_t(i)].assign(row.begin(), row.end());
+    if (s.params().top_logprobs >= 0) raw[size_t(i)].assign(row.begin(), row.end());
     s.Penalize(row);
   }
-  VX_TRY(Run<Sample>(ctx, {.logits = logits, .temperature = temperature, .top_k = top_k, .top_p = top_p, .min_p = min_p,
-                           .uniform = uniform, .token = token}));
+  VX_TRY(ctx.accelerator ? SampleOnDevice(ctx, logits, memory) : Run<Sample>(ctx, columns.Args(logits)));
   std::vector<SampledToken> out;
   for (int64_t i = 0; i < n; ++i) {
-    const int32_t t = token.Data<int32_t>()[i], top = samplers[size_t(i)]->params().top_logprobs;
+    const int32_t t = columns.token.Data<int32_t>()[i], top = samplers[size_t(i)]->params().top_logprobs;
     const std::vector<float>& kept = raw[size_t(i)];
-    const std::span<const float> row = kept.empty() ? std::span<const float>(logits.Row<float>(i), size_t(v)) : std::span<const float>(kept);
-    out.push_back(top < 0 ? SampledToken{t, 0, {}} : Logprobs(row, t, top));
+    if (top < 0) {
+      out.push_back({t, 0, {}});
+    } else {
+      out.push_back(Logprobs(kept.empty() ? std::span<const float>(logits.Row<float>(i), size_t(v)) : std::span<const float>(kept), t, top));
+    }
   }
   return out;
 }

@@ -59,6 +59,8 @@ class Sampler {
 };
 
 // One token per row of logits (F32 [n, V], changed by penalties), sampler i for row i. The caller accepts the tokens.
+// Logits of an accelerator are sampled there and waited for, but for rows with penalties or log-probabilities: with one
+// of those in the step all rows come to the host.
 Result<std::vector<SampledToken>> SampleTokens(const Context& ctx, MutTensorView logits, std::span<Sampler* const> samplers);
 
 // Log-probability of every token in `logits` reduced to one target and the likeliest `top`.

@@ -98,8 +98,8 @@ void ReadLayerTypes(ConfigReader& r, ModelConfig& c) {
     r.Fail("layer_types", list ? fmt::format("{} entries", list->size()) : "no list", fmt::format("one entry for each of the {} layers", c.num_layers));
     return;
   }
-  const Json empty{Json::Object{}};
-  const Json* rates = r.Has("compress_rates") ? r.Find("compress_rates") : &empty;
+  const Json* rates = r.Object("compress_rates");
+  if (!r.ok()) return;
   for (size_t i = 0; i < list->size(); ++i) {
     const std::string* kind = (*list)[i].string();
     if (kind && *kind == "sliding_attention") {
@@ -111,7 +111,7 @@ void ReadLayerTypes(ConfigReader& r, ModelConfig& c) {
       r.Fail(fmt::format("layer_types[{}]", i), (*list)[i].ToText(), "sliding_attention, compressed_sparse_attention or heavily_compressed_attention");
       return;
     }
-    const Json* rate = rates->Find(*kind);
+    const Json* rate = rates ? rates->Find(*kind) : nullptr;
     const int64_t ratio = rate ? rate->Int().value_or(-1) : (csa ? 4 : 128);
     const bool ok = csa ? ratio == kOverlapRatio : ratio > 1 && ratio <= 256 && 256 % ratio == 0 && ratio != kOverlapRatio;
     if (!ok) {
@@ -120,6 +120,23 @@ void ReadLayerTypes(ConfigReader& r, ModelConfig& c) {
     }
     c.compress_ratios.push_back(ratio);
   }
+}
+
+// From whichever list is there. Of both, the ratios count, and the kinds of layers have to be theirs.
+void ReadRatios(ConfigReader& r, ModelConfig& c) {
+  const bool kinds = r.Has("layer_types"), ratios = r.Has("compress_ratios") || !kinds;
+  if (ratios) ReadRatioList(r, c);
+  if (!kinds || !r.ok()) return;
+  ModelConfig by_kind;
+  by_kind.num_layers = c.num_layers;
+  ReadLayerTypes(r, by_kind);
+  if (!ratios) {
+    c.compress_ratios = by_kind.compress_ratios;
+    return;
+  }
+  const auto kind_of = [](int64_t ratio) { return ratio == 0 ? 0 : ratio == kOverlapRatio ? 1 : 2; };
+  const bool same = std::ranges::equal(c.compress_ratios, by_kind.compress_ratios, {}, kind_of, kind_of);
+  if (r.ok()) r.Require(same, "layer_types", "the kinds of layers that compress_ratios gives");
 }
 
 void ReadHashLayers(ConfigReader& r, const Keys& k, ModelConfig& c) {
@@ -148,10 +165,11 @@ void ReadHashLayers(ConfigReader& r, const Keys& k, ModelConfig& c) {
   }
 }
 
-RopeScaling ReadYarn(ConfigReader& r, std::string_view factor_key, std::string_view length_key) {
+// `missing_factor`: what a missing factor means; none: it is an error, as is a missing length.
+RopeScaling ReadYarn(ConfigReader& r, std::string_view factor_key, std::string_view length_key, std::optional<double> missing_factor) {
   RopeScaling s;
-  s.factor = r.Real(factor_key, 1, 1e6, 1.0);
-  s.original_length = r.Int(length_key, 0, kMaxPositions, 0);
+  s.factor = r.Real(factor_key, 1, 1e6, missing_factor);
+  s.original_length = r.Int(length_key, 0, kMaxPositions, missing_factor ? std::optional<int64_t>(0) : std::nullopt);
   s.beta_fast = r.Real("beta_fast", 1e-6, 1e6, 32.0);
   s.beta_slow = r.Real("beta_slow", 1e-6, 1e6, 1.0);
   r.Require(s.beta_fast >= s.beta_slow, "beta_fast", fmt::format("at least beta_slow ({})", s.beta_slow));
@@ -159,35 +177,37 @@ RopeScaling ReadYarn(ConfigReader& r, std::string_view factor_key, std::string_v
 }
 
 // rope_scaling of the published config, or rope_parameters {main, compress} of transformers.
-Status ReadHfRope(const Json& root, ConfigReader& r, std::string_view where, ModelConfig& c) {
+Status ReadHfRope(ConfigReader& r, std::string_view where, ModelConfig& c) {
   c.rope_theta = r.Real("rope_theta", 1, 1e12, 10000.0);
   c.compress_rope_theta = r.Real("compress_rope_theta", 1, 1e12, 160000.0);
-  const auto object = [&](const Json& parent, std::string_view key) -> const Json* {
-    const Json* v = parent.Find(key);
-    return v && v->is_object() ? v : nullptr;
-  };
-  if (const Json* scaling = object(root, "rope_scaling")) {
+  const Json* const scaling = r.Object("rope_scaling");
+  const Json* const parameters = r.Object("rope_parameters");
+  VX_TRY(r.TakeStatus());
+  if (scaling != nullptr) {
     ConfigReader s(*scaling, fmt::format("{}: rope_scaling", where));
     if (s.Has("rope_type")) s.RequireText("rope_type", "yarn");
     s.RequireText("type", "yarn");
-    c.rope_scaling = ReadYarn(s, "factor", "original_max_position_embeddings");
+    c.rope_scaling = ReadYarn(s, "factor", "original_max_position_embeddings", {});
     return s.TakeStatus();
   }
-  const Json* parameters = object(root, "rope_parameters");
   if (parameters == nullptr) return {};
-  if (const Json* main = object(*parameters, "main")) {
+  ConfigReader p(*parameters, fmt::format("{}: rope_parameters", where));
+  const Json* const main = p.Object("main");
+  const Json* const compress = p.Object("compress");
+  VX_TRY(p.TakeStatus());
+  if (main != nullptr) {
     ConfigReader m(*main, fmt::format("{}: rope_parameters.main", where));
     m.RequireText("rope_type", "default");
     c.rope_theta = m.Real("rope_theta", 1, 1e12, c.rope_theta);
     VX_TRY(m.TakeStatus());
   }
-  if (const Json* compress = object(*parameters, "compress")) {
+  if (compress != nullptr) {
     ConfigReader m(*compress, fmt::format("{}: rope_parameters.compress", where));
     c.compress_rope_theta = m.Real("rope_theta", 1, 1e12, c.compress_rope_theta);
     if (m.Text("rope_type", "default") != "default") {
       m.RequireText("rope_type", "yarn");
       m.Require(m.Real("attention_factor", 0, 1e6, 1.0) == 1.0, "attention_factor", "1 (nothing else is supported)");
-      c.rope_scaling = ReadYarn(m, "factor", "original_max_position_embeddings");
+      c.rope_scaling = ReadYarn(m, "factor", "original_max_position_embeddings", {});
     }
     VX_TRY(m.TakeStatus());
   }
@@ -212,10 +232,10 @@ Status ReadHf(const Json& root, ConfigReader& r, std::string_view where, ModelCo
   c.eos_id = r.Int("eos_token_id", 0, c.vocab_size - 1, 1);
   c.quantized = r.Has("quantization_config");
   VX_TRY(r.TakeStatus());
-  r.Has("compress_ratios") || !r.Has("layer_types") ? ReadRatioList(r, c) : ReadLayerTypes(r, c);
+  ReadRatios(r, c);
   ReadHashLayers(r, k, c);
   VX_TRY(r.TakeStatus());
-  VX_TRY(ReadHfRope(root, r, where, c));
+  VX_TRY(ReadHfRope(r, where, c));
   if (c.quantized) {
     const Json& q = *root.Find("quantization_config");
     if (!q.is_object()) return InvalidArgument(fmt::format("{}: quantization_config: found {}, expected an object", where, q.TypeName()));
@@ -240,7 +260,7 @@ Status ReadInference(ConfigReader& r, ModelConfig& c) {
   c.num_hash_layers = r.Int(k.hash_layers, 0, c.num_layers, 0);
   c.rope_theta = r.Real("rope_theta", 1, 1e12, 10000.0);
   c.compress_rope_theta = r.Real("compress_rope_theta", 1, 1e12, 40000.0);
-  c.rope_scaling = ReadYarn(r, "rope_factor", "original_seq_len");
+  c.rope_scaling = ReadYarn(r, "rope_factor", "original_seq_len", 40.0);
   c.max_positions = kMaxPositions;
   const std::string dtype = r.Text("dtype", "fp8");
   r.Require(dtype == "fp8" || dtype == "bf16", "dtype", "\"fp8\" or \"bf16\"");
@@ -260,7 +280,9 @@ bool ModelConfig::has_ratio(int64_t ratio) const {
 }
 
 Result<ModelConfig> ModelConfig::Parse(std::string_view json, std::string_view name) {
-  Result<Json> parsed = Json::Parse(json);
+  Json::ParseOptions options;
+  options.allow_nan = true;  // so that the key is named whose value it is
+  Result<Json> parsed = Json::Parse(json, options);
   if (!parsed.ok()) return std::move(parsed).TakeError().Prefix(name);
   const Json& root = *parsed;
   if (!root.is_object()) return InvalidArgument(fmt::format("{}: found {}, expected an object", name, root.TypeName()));

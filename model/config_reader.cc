@@ -44,6 +44,14 @@ double ConfigReader::Real(std::string_view key, double low, double high, std::op
   return missing.value_or(low);
 }
 
+const Json* ConfigReader::Object(std::string_view key) {
+  if (!Has(key)) return nullptr;
+  const Json* v = object_.Find(key);
+  if (v->is_object()) return v;
+  Fail(key, FoundText(key), "an object");
+  return nullptr;
+}
+
 std::string ConfigReader::Text(std::string_view key, std::string_view missing) {
   if (!Has(key)) return std::string(missing);
   if (const std::string* s = object_.Find(key)->string()) return *s;

@@ -22,6 +22,8 @@ class ConfigReader {
   const Json* Find(std::string_view key) const { return object_.Find(key); }
   int64_t Int(std::string_view key, int64_t low, int64_t high, std::optional<int64_t> missing = {});
   double Real(std::string_view key, double low, double high, std::optional<double> missing = {});
+  // nullptr if the key is missing or null.
+  const Json* Object(std::string_view key);
   std::string Text(std::string_view key, std::string_view missing);
   bool Bool(std::string_view key, bool missing);
 

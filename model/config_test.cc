@@ -45,6 +45,17 @@ TEST(ConfigTest, TransformersDialectOfTheGoldens) {
   }
 }
 
+TEST(ConfigTest, RatiosAndKindsOfLayersAgree) {
+  Json config = TinyConfig();
+  Json::Array kinds = {"sliding_attention", "sliding_attention", "compressed_sparse_attention",
+                       "heavily_compressed_attention", "compressed_sparse_attention", "heavily_compressed_attention"};
+  config.Set("layer_types", Json(kinds));
+  EXPECT_EQ(ErrorOf(config), "");
+  std::swap(kinds[1], kinds[2]);
+  config.Set("layer_types", Json(kinds));
+  EXPECT_NE(ErrorOf(config).find("expected the kinds of layers that compress_ratios gives"), std::string::npos);
+}
+
 TEST(ConfigTest, NamesTheKeyAtFault) {
   struct Row {
     const char* key;
@@ -64,6 +75,8 @@ TEST(ConfigTest, NamesTheKeyAtFault) {
       {"compress_ratios", Json(Json::Array{0, 0, 3, 4, 4, 4}), "config.json: compress_ratios[2]: found 3, expected 0 or a power of two from 2 to 256"},
       {"num_hash_layers", 7, "config.json: num_hash_layers: found 7, expected an integer from 0 to 6"},
       {"tie_word_embeddings", true, "config.json: tie_word_embeddings: found true, expected false (nothing else is supported)"},
+      {"rope_scaling", "yarn", "config.json: rope_scaling: found \"yarn\", expected an object"},
+      {"rope_scaling", Json(Json::Object{}), "config.json: rope_scaling: factor: found no such key, expected a number from 1 to 1000000"},
       {"quantization_config", 4, "config.json: quantization_config: found number, expected an object"},
   };
   for (const Row& row : rows) {

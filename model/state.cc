@@ -55,6 +55,14 @@ void StatePool::Unmap::operator()(void* p) const { munmap(p, bytes); }
 
 Status StatePool::Map(MutTensorView& view, DType dtype, Dims dims) {
   const size_t bytes = std::max<size_t>(size_t(dims.Count() * vexil::BytesOf(dtype)), 1);
+  if (device_) {
+    Result<DeviceBuffer> buffer = DeviceBuffer::Create(*device_, bytes);
+    if (!buffer.ok()) return std::move(buffer).TakeError().Prefix("sequence state");
+    VX_TRY(device_->Fill(buffer->data(), 0, bytes, device_->stream()));
+    view = MutTensorView(buffer->data(), dtype, dims, device_->caps().id);
+    device_memory_.push_back(*std::move(buffer));
+    return {};
+  }
   void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (p == MAP_FAILED) {
     return ResourceExhausted(fmt::format("sequence state: cannot map {} bytes; use fewer sequences or a shorter context", bytes));
@@ -64,8 +72,16 @@ Status StatePool::Map(MutTensorView& view, DType dtype, Dims dims) {
   return {};
 }
 
-Result<std::unique_ptr<StatePool>> StatePool::Create(const StateLayout& l, int64_t max_sequences, int64_t max_pages) {
+Status StatePool::Copy(const MutTensorView& to, const TensorView& from) {
+  if (device_) return device_->CopyWithin(to.mut_raw(), from.raw(), size_t(from.Bytes()), device_->stream());
+  std::memcpy(to.mut_raw(), from.raw(), size_t(from.Bytes()));
+  return {};
+}
+
+Result<std::unique_ptr<StatePool>> StatePool::Create(const StateLayout& l, int64_t max_sequences, int64_t max_pages,
+                                                     Device* device) {
   std::unique_ptr<StatePool> pool(new StatePool);
+  pool->device_ = device;
   pool->layout_ = l;
   pool->max_sequences_ = max_sequences;
   pool->layers_.resize(l.layers.size());
@@ -127,8 +143,12 @@ Status StatePool::Reserve(SequenceState& s, int64_t count) {
       std::vector<MutTensorView> to;
       ForPage(page, [&](const std::string&, MutTensorView v) { to.push_back(v); });
       size_t part = 0;
-      ForPage(shared, [&](const std::string&, MutTensorView v) { std::memcpy(to[part++].mut_raw(), v.raw(), size_t(v.Bytes())); });
+      Status copied;
+      ForPage(shared, [&](const std::string&, MutTensorView v) {
+        if (copied.ok()) copied = Copy(to[part++], v);
+      });
       DropPage(shared);
+      VX_TRY(std::move(copied));
     }
   }
   return {};
@@ -187,7 +207,14 @@ Result<SequenceState> StatePool::Fork(const SequenceState& s) {
   std::vector<MutTensorView> to;
   ForTail(copy.slot, [&](const std::string&, MutTensorView v) { to.push_back(v); });
   size_t part = 0;
-  ForTail(s.slot, [&](const std::string&, MutTensorView v) { std::memcpy(to[part++].mut_raw(), v.raw(), size_t(v.Bytes())); });
+  Status copied;
+  ForTail(s.slot, [&](const std::string&, MutTensorView v) {
+    if (copied.ok()) copied = Copy(to[part++], v);
+  });
+  if (!copied.ok()) {
+    Free(copy);
+    return copied;
+  }
   copy.length = s.length;
   copy.high_water = s.high_water;
   copy.pages = s.pages;
@@ -218,7 +245,17 @@ Status StatePool::Save(const SequenceState& s, const std::string& path) const {
                                         {"length", std::to_string(s.length)},
                                         {"high_water", std::to_string(s.high_water)}};
   VX_ASSIGN(SafetensorsWriter writer, SafetensorsWriter::Create(path, sorted, metadata));
-  for (size_t i : order) VX_TRY(writer.Write(declared[i].name, BytesOf(parts[i])));
+  std::vector<uint8_t> staging;
+  for (size_t i : order) {
+    std::span<const uint8_t> bytes = BytesOf(parts[i]);
+    if (device_) {
+      staging.resize(bytes.size());
+      VX_TRY(device_->CopyOut(staging.data(), bytes.data(), bytes.size(), device_->stream()));
+      VX_TRY(device_->Synchronize(device_->stream()));
+      bytes = staging;
+    }
+    VX_TRY(writer.Write(declared[i].name, bytes));
+  }
   return writer.Finish();
 }
 
@@ -249,7 +286,11 @@ Result<SequenceState> StatePool::Restore(const std::string& path) {
       status = InvalidArgument(fmt::format("{}: tensor '{}' is missing or has another shape: saved by another model or data format", path, name));
       return;
     }
-    std::memcpy(v.mut_raw(), info->view.raw(), size_t(v.Bytes()));
+    if (device_) {
+      status = device_->CopyIn(v.mut_raw(), info->view.raw(), size_t(v.Bytes()), device_->stream());
+    } else {
+      std::memcpy(v.mut_raw(), info->view.raw(), size_t(v.Bytes()));
+    }
     ++used;
   };
   ForTail(s.slot, [&](const std::string& name, MutTensorView v) { copy("tail." + name, v); });
@@ -257,6 +298,7 @@ Result<SequenceState> StatePool::Restore(const std::string& path) {
     ForPage(s.pages[i], [&](const std::string& name, MutTensorView v) { copy(fmt::format("pages.{}.{}", i, name), v); });
   }
   if (status.ok() && used != file.tensors().size()) status = InvalidArgument(fmt::format("{}: holds tensors of another model", path));
+  if (status.ok() && device_) status = device_->Synchronize(device_->stream());  // the file is unmapped after this
   if (!status.ok()) {
     Free(s);
     return status;

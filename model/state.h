@@ -21,6 +21,7 @@
 
 #include "base/status.h"
 #include "base/tensor.h"
+#include "device/device.h"
 #include "model/config.h"
 #include "model/numerics.h"
 
@@ -59,8 +60,10 @@ struct SequenceState {
 // The pools of all sequences. Not thread-safe: one step or one change at a time.
 class StatePool {
  public:
-  // Memory is touched only as it is used. kResourceExhausted when the address space does not take it.
-  static Result<std::unique_ptr<StatePool>> Create(const StateLayout& layout, int64_t max_sequences, int64_t max_pages);
+  // Host memory is touched only as it is used; device memory is taken at once. `device` (null: the host) must outlive
+  // the pool. kResourceExhausted when the address space or the device does not take it.
+  static Result<std::unique_ptr<StatePool>> Create(const StateLayout& layout, int64_t max_sequences, int64_t max_pages,
+                                                   Device* device = nullptr);
 
   // An empty sequence. kResourceExhausted when every slot is taken.
   Result<SequenceState> NewSequence();
@@ -106,6 +109,7 @@ class StatePool {
 
   StatePool() = default;
   Status Map(MutTensorView& view, DType dtype, Dims dims);
+  Status Copy(const MutTensorView& to, const TensorView& from);  // of the same bytes, within the pool
   Result<int32_t> TakePage();
   void DropPage(int32_t page);
   // A part of a tail or a page, for copying and saving.
@@ -114,10 +118,12 @@ class StatePool {
   template <class F>
   void ForPage(int32_t page, F&& f) const;
 
+  Device* device_ = nullptr;
   StateLayout layout_;
   int64_t max_sequences_ = 0;
   std::vector<LayerViews> layers_;
   std::vector<Memory> memory_;
+  std::vector<DeviceBuffer> device_memory_;
   std::vector<int32_t> free_slots_, free_pages_;
   std::vector<int32_t> page_users_;
 };

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "model/tensor_names.h"
@@ -11,6 +12,7 @@ namespace vexil {
 namespace {
 
 constexpr int64_t kTile = 128;      // an E4M3 scale covers a tile of 128 x 128
+constexpr uint8_t kE8M0NaN = 255;
 constexpr int64_t kE2M1Group = 32;  // an E2M1 scale covers 32 columns of one row
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -85,7 +87,14 @@ TensorView WeightLoader::Plain(const std::string& name, Dims dims) {
 
 TensorView WeightLoader::AsF32(const std::string& name, Dims dims) {
   const TensorView stored = Plain(name, dims);
-  if (stored.empty() || stored.dtype() == DType::kF32) return stored;
+  if (stored.empty()) return stored;
+  for (int64_t i = 0; i < dims.Count(); ++i) {
+    const float v = LoadFloat(stored, i);
+    if (std::isfinite(v)) continue;
+    Fail(InvalidArgument(fmt::format("{}element {}: found {}, expected a finite number", Where(*Take(name)), i, v)));
+    return {};
+  }
+  if (stored.dtype() == DType::kF32) return stored;
   float* values = static_cast<float*>(NewBuffer(dims.Count() * int64_t(sizeof(float))));
   for (int64_t i = 0; i < dims.Count(); ++i) values[i] = LoadFloat(stored, i);
   return TensorView(values, DType::kF32, dims);
@@ -132,6 +141,13 @@ TensorView WeightLoader::Scales(const std::string& stem, int64_t rows, int64_t c
 QuantView WeightLoader::E4M3Matrix(const std::string& stem, const TensorInfo& w, int64_t n, int64_t k) {
   if (!ExpectDims(w, {n, k})) return {};
   const TensorView scale = Scales(stem, CeilDiv(n, kTile), CeilDiv(k, kTile));
+  // These are few. The scales of E2M1 matrices are not read here, so that loading stays cheap; a NaN among them shows
+  // in the logits.
+  for (int64_t i = 0; !scale.empty() && i < scale.dims().Count(); ++i) {
+    if (scale.Data<E8M0>()[i].bits != kE8M0NaN) continue;
+    Fail(InvalidArgument(fmt::format("{}element {}: found NaN, expected a finite number", Where(*Take(stem + ".scale")), i)));
+    return {};
+  }
   return QuantView(w.view, scale, kTile, kTile);
 }
 
@@ -166,17 +182,35 @@ QuantView WeightLoader::Matrix(const std::string& stem, int64_t n, int64_t k) {
       return PackedE2M1Matrix(stem, *w, n, k);
     case DType::kI8:  // packed E2M1 pairs or INT8: only the width tells (spec: quantization, 10.8)
       return w->dims == Dims{n, k} ? Int8Matrix(stem, *w, n, k) : PackedE2M1Matrix(stem, *w, n, k);
+    case DType::kQ8_0:
+    case DType::kMXFP4:
+      return BlockMatrix(*w, {n, k});
     default:
       Fail(InvalidArgument(fmt::format("{}found dtype {}, expected a matrix format", Where(*w), NameOf(w->dtype))));
       return {};
   }
 }
 
+// Blocks that hold their scale; `dims` count elements.
+QuantView WeightLoader::BlockMatrix(const TensorInfo& w, Dims dims) {
+  int64_t& last = dims.d[size_t(dims.rank - 1)];
+  if (last % kBlockElements != 0) {
+    Fail(InvalidArgument(fmt::format("{}found dtype {}, expected a format without blocks for rows of {}", Where(w), NameOf(w.dtype), last)));
+    return {};
+  }
+  last /= kBlockElements;
+  if (!ExpectDims(w, dims)) return {};
+  saw_quantized_ = true;
+  return QuantView(w.view);
+}
+
 QuantView WeightLoader::StackedMatrix(const std::string& name, int64_t count, int64_t rows, int64_t k, int64_t e,
                                       int64_t first, int64_t n) {
-  const TensorView all = Plain(name, {count, rows, k});
+  const TensorInfo* info = index_.contains(name) ? index_.find(name)->second.info : nullptr;
+  const bool blocks = info != nullptr && ElementsOf(info->dtype) == kBlockElements;
+  const TensorView all = blocks ? BlockMatrix(*Take(name), {count, rows, k}).data : Plain(name, {count, rows, k});
   if (all.empty()) return {};
-  return QuantView(all.Reshape({count * rows, k}).Rows(e * rows + first, e * rows + first + n));
+  return QuantView(all.Reshape({count * rows, all.dim(2)}).Rows(e * rows + first, e * rows + first + n));
 }
 
 QuantView WeightLoader::RowSlice(const QuantView& matrix, int64_t begin, int64_t end) {

@@ -28,13 +28,14 @@ class WeightLoader {
 
   // A plain float tensor (F32, BF16 or F16) of exactly these dims, as stored.
   TensorView Plain(const std::string& name, Dims dims);
-  // The same, converted to F32 if it is stored otherwise.
+  // The same, converted to F32 if it is stored otherwise; every element must be finite.
   TensorView AsF32(const std::string& name, Dims dims);
   // [rows, cols] I64 or I32, converted to I32; every value in [0, limit) and distinct within its row.
   TensorView IndexTable(const std::string& name, int64_t rows, int64_t cols, int64_t limit);
   // `stem`.weight [n, k] in any format, with its `stem`.scale if the format has one (spec: quantization, 3 and 8).
   QuantView Matrix(const std::string& stem, int64_t n, int64_t k);
-  // Entry e of a stacked tensor [count, n, k], rows [first, first + n) of it.
+  // Entry e of a stacked tensor [count, rows, k] of floats or of blocks that hold their scale, rows
+  // [first, first + n) of it.
   QuantView StackedMatrix(const std::string& name, int64_t count, int64_t rows, int64_t k, int64_t e, int64_t first,
                           int64_t n);
 
@@ -61,6 +62,7 @@ class WeightLoader {
   bool ExpectDims(const TensorInfo& info, Dims dims);
   QuantView E4M3Matrix(const std::string& stem, const TensorInfo& w, int64_t n, int64_t k);
   QuantView PackedE2M1Matrix(const std::string& stem, const TensorInfo& w, int64_t n, int64_t k);
+  QuantView BlockMatrix(const TensorInfo& w, Dims dims);
   QuantView Int8Matrix(const std::string& stem, const TensorInfo& w, int64_t n, int64_t k);
   TensorView Scales(const std::string& stem, int64_t rows, int64_t cols);
   void* NewBuffer(int64_t bytes);

@@ -2,15 +2,29 @@
 
 #include <fmt/format.h>
 
+#include "model/synthetic.h"
+#include "model/upload.h"
 #include "model/weight_loader.h"
 
 namespace vexil {
 namespace {
 
-// Asks the loader for the tensors of each part of the model (spec: checkpoint, 2).
+// Asks the loader, a WeightLoader or SyntheticTensors, for the tensors of each part of the model (spec: checkpoint, 2).
+template <class Loader>
 class WeightReader {
  public:
-  WeightReader(WeightLoader& loader, const ModelConfig& config) : load_(loader), c_(config) {}
+  WeightReader(Loader& loader, const ModelConfig& config) : load_(loader), c_(config) {}
+
+  // All of it.
+  void Read(ModelWeights& w) {
+    w.embed = load_.Plain("embed.weight", {c_.vocab_size, c_.dim});
+    w.head = load_.Matrix("head", c_.vocab_size, c_.dim);
+    w.norm = load_.AsF32("norm.weight", {c_.dim});
+    w.hc_head = HyperConnection("hc_head_", c_.hc_mult, 1);
+    for (int64_t l = 0; l < c_.num_layers && load_.ok(); ++l) w.layers.push_back(Layer(l));
+  }
+
+ private:
 
   LayerWeights Layer(int64_t layer) {
     const std::string p = fmt::format("layers.{}.", layer);
@@ -31,7 +45,6 @@ class WeightReader {
             .base = load_.AsF32(p + "base", {mixes})};
   }
 
- private:
   AttentionWeights Attention(const std::string& p, int64_t ratio) {
     AttentionWeights w;
     w.wq_a = load_.Matrix(p + "wq_a", c_.q_lora_rank, c_.dim);
@@ -78,7 +91,13 @@ class WeightReader {
     } else {
       w.bias = load_.AsF32(p + "gate.bias", {c_.num_experts});
     }
-    load_.Has(p + "experts.gate_up_proj") ? StackedExperts(p + "experts.", w) : Experts(p + "experts.", w);
+    if (load_.Has(p + "experts.gate_up_proj")) {
+      FusedExperts(p + "experts.", w);
+    } else if (load_.Has(p + "experts.w1.weight")) {
+      StackedExperts(p + "experts.", w);
+    } else {
+      Experts(p + "experts.", w);
+    }
     w.shared_w1 = load_.Matrix(p + "shared_experts.w1", c_.expert_dim, c_.dim);
     w.shared_w3 = load_.Matrix(p + "shared_experts.w3", c_.expert_dim, c_.dim);
     w.shared_w2 = load_.Matrix(p + "shared_experts.w2", c_.dim, c_.expert_dim);
@@ -104,7 +123,18 @@ class WeightReader {
     if (!same) load_.Fail(InvalidArgument(fmt::format("{}w1, w3 or w2 has another format than those of expert 0", expert)));
   }
 
+  // As GGUF stores them.
   void StackedExperts(const std::string& p, MoeWeights& w) {
+    const int64_t f = c_.expert_dim, e_count = c_.num_experts;
+    for (int64_t e = 0; e < e_count && load_.ok(); ++e) {
+      w.w1.push_back(load_.StackedMatrix(p + "w1.weight", e_count, f, c_.dim, e, 0, f));
+      w.w3.push_back(load_.StackedMatrix(p + "w3.weight", e_count, f, c_.dim, e, 0, f));
+      w.w2.push_back(load_.StackedMatrix(p + "w2.weight", e_count, c_.dim, f, e, 0, c_.dim));
+    }
+  }
+
+  // As transformers stores them.
+  void FusedExperts(const std::string& p, MoeWeights& w) {
     const int64_t f = c_.expert_dim, e_count = c_.num_experts;
     for (int64_t e = 0; e < e_count && load_.ok(); ++e) {
       w.w1.push_back(load_.StackedMatrix(p + "gate_up_proj", e_count, 2 * f, c_.dim, e, 0, f));
@@ -113,7 +143,7 @@ class WeightReader {
     }
   }
 
-  WeightLoader& load_;
+  Loader& load_;
   const ModelConfig& c_;
 };
 
@@ -125,12 +155,7 @@ Result<ModelWeights> ModelWeights::Load(std::shared_ptr<const CheckpointFiles> f
   }
   ModelWeights w;
   WeightLoader loader(*files, w.converted_);
-  WeightReader reader(loader, c);
-  w.embed = loader.Plain("embed.weight", {c.vocab_size, c.dim});
-  w.head = QuantView(loader.Plain("head.weight", {c.vocab_size, c.dim}));
-  w.norm = loader.AsF32("norm.weight", {c.dim});
-  w.hc_head = reader.HyperConnection("hc_head_", c.hc_mult, 1);
-  for (int64_t l = 0; l < c.num_layers && loader.ok(); ++l) w.layers.push_back(reader.Layer(l));
+  WeightReader(loader, c).Read(w);
   std::vector<std::string> drafts;
   for (int64_t i = 0; i < c.num_draft_layers; ++i) drafts.push_back(fmt::format("mtp.{}.", i));
   if (loader.ok()) loader.RejectUnused(drafts);
@@ -139,6 +164,71 @@ Result<ModelWeights> ModelWeights::Load(std::shared_ptr<const CheckpointFiles> f
   w.has_quantized_linears = loader.saw_quantized();
   w.files_ = std::move(files);
   return w;
+}
+
+namespace {
+
+// Collects the tensors that are there.
+struct Collector {
+  std::vector<TensorView*> tensors;
+  void Add(TensorView& t) {
+    if (!t.empty()) tensors.push_back(&t);
+  }
+  void Add(QuantView& q) {
+    Add(q.data);
+    Add(q.scale);
+  }
+  void Add(std::vector<QuantView>& list) {
+    for (QuantView& q : list) Add(q.data);
+    for (QuantView& q : list) Add(q.scale);
+  }
+  void Add(HyperConnectionWeights& w) { All(w.fn, w.scale, w.base); }
+  void Add(CompressorWeights& w) { All(w.wkv, w.wgate, w.ape, w.norm); }
+  void Add(IndexerWeights& w) { All(w.wq_b, w.weights_proj, w.compressor); }
+  void Add(AttentionWeights& w) {
+    All(w.wq_a, w.q_norm, w.wq_b, w.wkv, w.kv_norm, w.sink, w.wo_a, w.wo_b);
+    if (w.compressor) Add(*w.compressor);
+    if (w.indexer) Add(*w.indexer);
+  }
+  void Add(MoeWeights& w) { All(w.gate, w.bias, w.tid2eid, w.w1, w.w3, w.w2, w.shared_w1, w.shared_w3, w.shared_w2); }
+  template <class... T>
+  void All(T&... parts) {
+    (Add(parts), ...);
+  }
+};
+
+}  // namespace
+
+Result<ModelWeights> ModelWeights::Synthetic(const ModelConfig& c, uint64_t seed, Device* device) {
+  ModelWeights w;
+  SyntheticTensors tensors(seed);
+  WeightReader(tensors, c).Read(w);
+  VX_TRY(tensors.TakeStatus());
+  void* memory;
+  if (device) {
+    VX_ASSIGN(w.on_device_, DeviceBuffer::Create(*device, size_t(tensors.bytes())));
+    memory = w.on_device_.data();
+  } else {
+    memory = w.converted_.emplace_back(new std::byte[size_t(tensors.bytes())]).get();
+  }
+  VX_TRY(tensors.Fill(device, memory, w.Tensors()));
+  w.stored_bytes = tensors.bytes();
+  w.has_quantized_linears = tensors.saw_quantized();
+  return w;
+}
+
+Status ModelWeights::MoveTo(Device& device) {
+  const std::vector<TensorView*> tensors = Tensors();
+  VX_ASSIGN(on_device_, Upload(device, tensors));
+  return {};
+}
+
+std::vector<TensorView*> ModelWeights::Tensors() {
+  Collector c;
+  c.Add(embed);
+  for (LayerWeights& l : layers) c.All(l.hc_attn, l.attn_norm, l.attn, l.hc_ffn, l.ffn_norm, l.moe);
+  c.All(hc_head, norm, head);
+  return std::move(c.tensors);
 }
 
 }  // namespace vexil

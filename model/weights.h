@@ -14,6 +14,7 @@
 #include "base/status.h"
 #include "base/tensor.h"
 #include "io/checkpoint_files.h"
+#include "device/device.h"
 #include "model/config.h"
 
 namespace vexil {
@@ -75,6 +76,13 @@ class ModelWeights {
   // speculative blocks (mtp.K.*, K < num_draft_layers) are allowed and left alone.
   static Result<ModelWeights> Load(std::shared_ptr<const CheckpointFiles> files, const ModelConfig& config);
 
+  // Random weights in the published formats (model/synthetic.h), made where they are used: on the device, or in host
+  // memory when it is null.
+  static Result<ModelWeights> Synthetic(const ModelConfig& config, uint64_t seed, Device* device);
+
+  // Copies everything to the device, which must outlive the weights; the views then name device memory.
+  Status MoveTo(Device& device);
+
   TensorView embed;  // [V, D]
   QuantView head;    // [V, D]
   TensorView norm;   // F32 [D]
@@ -87,8 +95,13 @@ class ModelWeights {
   bool has_quantized_linears = false;
 
  private:
+  // Every tensor, in the order in which a step reads them; the codes of all experts of a layer one after the other, then
+  // their scales.
+  std::vector<TensorView*> Tensors();
+
   std::shared_ptr<const CheckpointFiles> files_;
   std::vector<std::unique_ptr<std::byte[]>> converted_;  // owns the small parameters
+  DeviceBuffer on_device_;                               // everything, after MoveTo()
 };
 
 }  // namespace vexil

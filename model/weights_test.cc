@@ -1,6 +1,7 @@
 #include "model/weights.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cstring>
 #include <filesystem>
@@ -59,7 +60,7 @@ class WeightsTest : public testing::Test {
   }
   // The error of loading the changed copy, without its path.
   std::string Error() {
-    const std::string path = testing::TempDir() + "/vexil_weights_test.safetensors";
+    const std::string path = testing::TempDir() + "/vexil_weights_test_" + std::to_string(::getpid()) + ".safetensors";
     SafetensorsWriter writer = *SafetensorsWriter::Create(path, declared_, {});
     for (size_t i = 0; i < declared_.size(); ++i) EXPECT_TRUE(writer.Write(declared_[i].name, bytes_[i]).ok());
     EXPECT_TRUE(writer.Finish().ok());
@@ -106,6 +107,19 @@ TEST_F(WeightsTest, Mistyped) {
   TensorDeclaration& d = declared_[At("layers.1.attn.attn_sink")];
   d.dtype = DType::kI32;
   EXPECT_EQ(Error(), "tensor 'layers.1.attn.attn_sink': found dtype I32, expected F32, BF16 or F16");
+}
+
+TEST_F(WeightsTest, ParametersAndTileScalesAreFinite) {
+  const size_t norm = At("layers.1.attn_norm.weight"), scale = At("layers.0.attn.wkv.scale");
+  std::vector<uint8_t> values(bytes_[norm].begin(), bytes_[norm].end()), scales(bytes_[scale].begin(), bytes_[scale].end());
+  scales[1] = 255;
+  bytes_[scale] = scales;
+  EXPECT_EQ(Error(), "tensor 'layers.0.attn.wkv.scale': element 1: found NaN, expected a finite number");
+  scales[1] = 127;
+  values[6] = 0x80;
+  values[7] = 0x7F;
+  bytes_[norm] = values;
+  EXPECT_EQ(Error(), "tensor 'layers.1.attn_norm.weight': element 3: found inf, expected a finite number");
 }
 
 TEST_F(WeightsTest, ScaleOfAnotherType) {

@@ -4,9 +4,9 @@
 
 #include "model/v4/forward.h"
 #include "ops/attention_rows/attention_rows.h"
+#include "ops/block_linear/block_linear.h"
 #include "ops/fake_quantize/fake_quantize.h"
 #include "ops/head_rms/head_rms.h"
-#include "ops/linear/linear.h"
 #include "ops/rms_norm/rms_norm.h"
 #include "ops/rope/rope.h"
 #include "ops/scatter_rows/scatter_rows.h"
@@ -18,7 +18,7 @@ namespace {
 constexpr int64_t kCacheBlock = 64;  // channels per scale of a rounded cache row
 
 Status Rotate(const ForwardStep& s, int64_t ratio, MutTensorView x, bool inverse) {
-  return Run<Rope>(s.ctx, {.x = x, .positions = AsTensor(s.batch.positions), .freqs = s.rope.For(ratio), .inverse = inverse});
+  return Run<Rope>(s.ctx, {.x = x, .positions = s.batch.positions, .freqs = s.rope.For(ratio), .inverse = inverse});
 }
 
 // 8.1: the low-rank query [n, Rq], which the indexer uses too.
@@ -55,11 +55,11 @@ Result<MutTensorView> VisibleRows(const ForwardStep& s, int64_t ratio, TensorVie
   const int64_t max_count = ratio == 0 ? 0 : s.batch.emission(ratio).max_count;
   const int64_t columns = picks.empty() ? max_count : picks.dim(1);
   const MutTensorView rows = s.NewI32({s.n(), s.config.window + columns});
-  VX_TRY(Run<AttentionRows>(s.ctx, {.positions = AsTensor(s.batch.positions),
-                                    .seq = AsTensor(s.batch.seq),
-                                    .seq_begin = AsTensor(s.batch.seq_begin),
-                                    .slot = AsTensor(s.batch.slot),
-                                    .block_table = s.BlockTable(),
+  VX_TRY(Run<AttentionRows>(s.ctx, {.positions = s.batch.positions,
+                                    .seq = s.batch.seq,
+                                    .seq_begin = s.batch.seq_begin,
+                                    .slot = s.batch.slot,
+                                    .block_table = s.batch.block_table,
                                     .window = s.config.window,
                                     .window_capacity = state.window.dim(1),
                                     .entries_per_block = columns == 0 ? 0 : kPageTokens / ratio,
@@ -74,15 +74,8 @@ Result<MutTensorView> VisibleRows(const ForwardStep& s, int64_t ratio, TensorVie
 // The last window_capacity rows of each sequence's chunk go into its ring, after the attention has read it.
 Status StoreWindow(const ForwardStep& s, const StatePool::LayerViews& state, TensorView kv) {
   const int64_t capacity = state.window.dim(1);
-  const MutTensorView rows = s.NewI32({s.n()});
-  int32_t* row = rows.MutData<int32_t>();
-  for (int64_t t = 0; t < s.n(); ++t) {
-    const int32_t seq = s.batch.seq[size_t(t)];
-    const bool overwritten = s.batch.seq_begin[size_t(seq) + 1] - t > capacity;
-    row[t] = overwritten ? -1 : int32_t(s.batch.slot[size_t(seq)] * capacity + s.batch.positions[size_t(t)] % capacity);
-  }
   const MutTensorView ring = state.window.Reshape({state.window.dim(0) * capacity, s.config.head_dim});
-  return Run<ScatterRows>(s.ctx, {.x = kv, .rows = rows, .pool = ring});
+  return Run<ScatterRows>(s.ctx, {.x = kv, .rows = s.batch.window_rows, .pool = ring});
 }
 
 // 8.8: grouped low-rank output. wo_a multiplies unrounded activations in every mode.
@@ -92,11 +85,7 @@ Status Output(const ForwardStep& s, int64_t ratio, const AttentionWeights& w, Mu
   const int64_t width = s.config.num_heads * s.config.head_dim / groups;
   const MutTensorView flat = o.Reshape({s.n(), groups * width});
   const MutTensorView z = s.Activations({s.n(), groups * rank});
-  for (int64_t g = 0; g < groups; ++g) {
-    VX_TRY(Run<Linear>(s.ctx, {.x = flat.Columns(g * width, (g + 1) * width),
-                               .w = w.wo_a[size_t(g)],
-                               .y = z.Columns(g * rank, (g + 1) * rank)}));
-  }
+  VX_TRY(Run<BlockLinear>(s.ctx, {.x = flat, .w = w.wo_a, .y = z}));
   return LinearInput(s, z).Times(w.wo_b, out);
 }
 

@@ -12,7 +12,7 @@ namespace vexil::v4 {
 namespace {
 
 // Pools whatever blocks the step completes into entries [M, d] and updates the tail.
-Status Pool(const ForwardStep& s, const StepBatch::Emission& emission, const CompressorWeights& w,
+Status Pool(const ForwardStep& s, const StepTensors::Emission& emission, const CompressorWeights& w,
             const CompressorState& state, LinearInput& x, MutTensorView entries) {
   const int64_t width = w.ape.dim(1);
   const MutTensorView kv = s.NewF32({s.n(), width}), score = s.NewF32({s.n(), width});
@@ -20,14 +20,14 @@ Status Pool(const ForwardStep& s, const StepBatch::Emission& emission, const Com
   VX_TRY(x.Times(w.wgate, score));
   if (emission.ratio == kOverlapRatio) {
     return Run<CompressOverlap>(s.ctx, {.kv = kv, .score = score, .ape = w.ape,
-                                        .positions = AsTensor(s.batch.positions), .seq_begin = AsTensor(s.batch.seq_begin),
-                                        .slot = AsTensor(s.batch.slot), .ratio = emission.ratio, .ring = state.overlap,
-                                        .entry_begin = AsTensor(emission.entry_begin), .entries = entries});
+                                        .positions = s.batch.positions, .seq_begin = s.batch.seq_begin,
+                                        .slot = s.batch.slot, .ratio = emission.ratio, .ring = state.overlap,
+                                        .entry_begin = emission.entry_begin, .entries = entries});
   }
   return Run<CompressRunning>(s.ctx, {.kv = kv, .score = score, .ape = w.ape,
-                                      .positions = AsTensor(s.batch.positions), .seq_begin = AsTensor(s.batch.seq_begin),
-                                      .slot = AsTensor(s.batch.slot), .ratio = emission.ratio, .state = state.running,
-                                      .entry_begin = AsTensor(emission.entry_begin), .entries = entries});
+                                      .positions = s.batch.positions, .seq_begin = s.batch.seq_begin,
+                                      .slot = s.batch.slot, .ratio = emission.ratio, .state = state.running,
+                                      .entry_begin = emission.entry_begin, .entries = entries});
 }
 
 // Indexer keys are rotated by a Hadamard matrix, which spreads outliers, and rounded to E2M1.
@@ -42,16 +42,16 @@ Status RoundIndexKeys(const ForwardStep& s, MutTensorView keys) {
 Status Compress(const ForwardStep& s, int64_t ratio, const CompressorWeights& w, EntryKind kind,
                 const CompressorState& state, LinearInput& x) {
   Arena::Scope scope(s.arena());
-  const StepBatch::Emission& emission = s.batch.emission(ratio);
-  const int64_t count = int64_t(emission.rows.size()), d = w.norm.dim(0);
+  const StepTensors::Emission& emission = s.batch.emission(ratio);
+  const int64_t count = emission.rows.dim(0), d = w.norm.dim(0);
   const MutTensorView entries = s.Activations({count, d});
   VX_TRY(Pool(s, emission, w, state, x, entries));
   if (count == 0) return {};
   VX_TRY(Run<RmsNorm>(s.ctx, {.x = entries, .weight = w.norm, .y = entries, .eps = float(s.config.norm_eps)}));
-  VX_TRY(Run<Rope>(s.ctx, {.x = entries.Reshape({count, 1, d}), .positions = AsTensor(emission.positions),
+  VX_TRY(Run<Rope>(s.ctx, {.x = entries.Reshape({count, 1, d}), .positions = emission.positions,
                            .freqs = s.rope.For(ratio), .inverse = false}));
   VX_TRY(kind == EntryKind::kAttention ? RoundCacheRows(s, entries) : RoundIndexKeys(s, entries));
-  return Run<ScatterRows>(s.ctx, {.x = entries, .rows = AsTensor(emission.rows), .pool = state.entries});
+  return Run<ScatterRows>(s.ctx, {.x = entries, .rows = emission.rows, .pool = state.entries});
 }
 
 }  // namespace vexil::v4

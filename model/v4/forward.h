@@ -17,18 +17,15 @@
 
 namespace vexil::v4 {
 
-// Sees intermediate tensors as they are made: "out" [n, m, D] the streams after the layer, "attn_out" and "mlp_out"
+// Sees intermediate tensors, in host memory, as they are made: "out" [n, m, D] the streams after the layer, "attn_out" and "mlp_out"
 // [n, D] the sub-layers' outputs, "expert_ids" I32 and "expert_weights" F32 [n, k], "index_picks" I32 [n, K].
 using Observer = std::function<void(int64_t layer, std::string_view what, const TensorView& value)>;
 
-// RoPE frequencies, F32 [dr/2] (spec: model, 7.1).
+// RoPE frequencies, F32 [dr/2] (spec: model, 7.1), in the memory of the model's device.
 struct RopeTables {
-  std::vector<float> window_only;  // layers without compression
-  std::vector<float> compressed;   // layers with it
-  TensorView For(int64_t ratio) const {
-    const std::vector<float>& f = ratio == 0 ? window_only : compressed;
-    return TensorView(f.data(), DType::kF32, {int64_t(f.size())});
-  }
+  TensorView window_only;  // layers without compression
+  TensorView compressed;   // layers with it
+  const TensorView& For(int64_t ratio) const { return ratio == 0 ? window_only : compressed; }
 };
 
 struct ForwardStep {
@@ -37,7 +34,7 @@ struct ForwardStep {
   const Numerics numerics;
   const RopeTables& rope;
   const StatePool& pool;
-  const StepBatch& batch;
+  const StepTensors& batch;
   const Observer* observer = nullptr;
   bool clamp_shared_expert = true;
 
@@ -47,16 +44,12 @@ struct ForwardStep {
   MutTensorView Activations(Dims dims) const { return arena().NewTensor(numerics.activation, dims); }
   MutTensorView NewF32(Dims dims) const { return arena().NewTensor(DType::kF32, dims); }
   MutTensorView NewI32(Dims dims) const { return arena().NewTensor(DType::kI32, dims); }
-  TensorView BlockTable() const {
-    return AsTensor(batch.block_table).Reshape({int64_t(batch.slot.size()), batch.blocks});
-  }
-  void Observe(int64_t layer, std::string_view what, const TensorView& value) const {
-    if (observer && *observer && !ctx.dry_run) (*observer)(layer, what, value);
-  }
+  // Waits for the device and copies the tensor to the host first, if there is one.
+  void Observe(int64_t layer, std::string_view what, const TensorView& value) const;
 };
 
-// The input of several linears. Rounded to E4M3 once, when the first block-scaled weight asks for it
-// (spec: quantization, 5); plain weights multiply the unrounded values.
+// The input of several linears. In fp8 mode rounded to E4M3 once, when the first block-scaled weight asks for it
+// (spec: quantization, 5), and to int8 once for INT8 weights (8); plain weights multiply the unrounded values.
 class LinearInput {
  public:
   LinearInput(const ForwardStep& step, TensorView x) : step_(step), x_(x) {}
@@ -69,10 +62,12 @@ class LinearInput {
  private:
   // What to multiply `w` with.
   Result<QuantView> For(const QuantView& w);
+  Result<QuantView> AsE4M3();
+  Result<QuantView> AsInt8();
 
   const ForwardStep& step_;
   TensorView x_;
-  QuantView rounded_;
+  QuantView e4m3_, int8_;
 };
 
 // out = attention of layer `layer` over x (both [n, D]); appends to the state (spec: model, 8).

@@ -20,7 +20,7 @@ Result<MutTensorView> IndexQueries(const ForwardStep& s, const IndexerWeights& w
   const int64_t heads = s.config.index_heads, d = s.config.index_head_dim;
   const MutTensorView q = s.Activations({s.n(), heads * d});
   VX_TRY(q_low.Times(w.wq_b, q));
-  VX_TRY(Run<Rope>(s.ctx, {.x = q.Reshape({s.n(), heads, d}), .positions = AsTensor(s.batch.positions),
+  VX_TRY(Run<Rope>(s.ctx, {.x = q.Reshape({s.n(), heads, d}), .positions = s.batch.positions,
                            .freqs = s.rope.For(kOverlapRatio), .inverse = false}));
   if (s.numerics.quantize_cache) {
     const MutTensorView rows = q.Reshape({s.n() * heads, d});
@@ -42,13 +42,13 @@ Result<MutTensorView> HeadWeights(const ForwardStep& s, const IndexerWeights& w,
 
 Result<TensorView> SelectEntries(const ForwardStep& s, int64_t layer, const IndexerWeights& w, LinearInput& x,
                                  LinearInput& q_low) {
-  const StepBatch::Emission& emission = s.batch.emission(kOverlapRatio);
+  const StepTensors::Emission& emission = s.batch.emission(kOverlapRatio);
   const int64_t candidates = emission.max_count;
   const MutTensorView picks = s.NewI32({s.n(), std::min(s.config.index_topk, candidates)});
   Arena::Scope scope(s.arena());
   VX_ASSIGN(const MutTensorView q, IndexQueries(s, w, q_low));
   VX_ASSIGN(const MutTensorView weights, HeadWeights(s, w, x));
-  const TensorView count = AsTensor(emission.count), seq = AsTensor(s.batch.seq);
+  const TensorView count = emission.count, seq = s.batch.seq;
   const int64_t tokens = std::max<int64_t>(1, std::min(s.n(), kMaxScores / candidates));
   const MutTensorView scores = s.NewF32({tokens, candidates});
   for (int64_t begin = 0; begin < s.n(); begin += tokens) {
@@ -56,7 +56,7 @@ Result<TensorView> SelectEntries(const ForwardStep& s, int64_t layer, const Inde
     const MutTensorView part = scores.Rows(0, end - begin);
     VX_TRY(Run<IndexerScores>(s.ctx, {.q = q.Rows(begin, end), .w = weights.Rows(begin, end),
                                       .keys = s.pool.layer(layer).index_keys, .seq = seq.Rows(begin, end),
-                                      .block_table = s.BlockTable(), .count = count.Rows(begin, end),
+                                      .block_table = s.batch.block_table, .count = count.Rows(begin, end),
                                       .entries_per_block = kPageTokens / kOverlapRatio, .scores = part}));
     VX_TRY(Run<TopK>(s.ctx, {.scores = part, .count = count.Rows(begin, end), .indices = picks.Rows(begin, end)}));
   }

@@ -1,5 +1,7 @@
 // However a text reaches the model - at once, in chunks, token by token, beside other sequences, on one thread or two,
 // from a saved state, after a roll-back - its logits are the same bits.
+#include <unistd.h>
+
 #include <filesystem>
 #include <random>
 
@@ -46,6 +48,24 @@ TEST_P(Invariance, PlainAndBestKernelsAreBothInvariant) {
   EXPECT_EQ(Runner(*model_, 2, KernelChoice::kPlain).Whole(ids_), plain);
 }
 
+TEST_P(Invariance, EveryLevelOfCpuKernelsIsInvariant) {
+  const Ids ids = Slice(ids_, 0, 80);
+  for (int level = 0; level <= int(CpuIsaOfMachine()); ++level) {
+    SCOPED_TRACE(NameOf(CpuIsa(level)));
+    const Rows whole = Runner(*model_, 2, KernelChoice::kBest, CpuIsa(level)).Whole(ids);
+    Runner run(*model_, 1, KernelChoice::kBest, CpuIsa(level));
+    SequenceState s = run.NewSequence();
+    Rows pieces;
+    for (size_t i = 0; i < ids.size();) {
+      const size_t count = std::min<size_t>(ids.size() - i, 1 + rng_() % 3 * (rng_() % 14));
+      const Rows rows = run.Step(s, Slice(ids, i, count));
+      pieces.insert(pieces.end(), rows.begin(), rows.end());
+      i += count;
+    }
+    EXPECT_EQ(pieces, whole);
+  }
+}
+
 TEST_P(Invariance, TokenByToken) {
   Runner run(*model_, 2);
   SequenceState s = run.NewSequence();
@@ -85,13 +105,15 @@ TEST_P(Invariance, ForkSaveAndRestore) {
   SequenceState s = run.NewSequence();
   run.Step(s, Slice(ids_, 0, 270));
   SequenceState fork = *run.pool().Fork(s);
-  const std::string path = testing::TempDir() + "/state_" + std::string(model_->numerics().name) + ".safetensors";
+  const std::string path = testing::TempDir() + "/state_" + std::to_string(::getpid()) + ".safetensors";
   ASSERT_TRUE(run.pool().Save(s, path).ok());
   // Another continuation of the original must not show in the copies, although they share a page.
   run.Step(s, RandomIds(rng_, 30, int64_t(vocab_)));
   EXPECT_EQ(run.Step(fork, Slice(ids_, 270, 30)), WantRows(270, 30));
   Runner elsewhere(*model_, 1);
-  SequenceState restored = *elsewhere.pool().Restore(path);
+  Result<SequenceState> read = elsewhere.pool().Restore(path);
+  ASSERT_TRUE(read.ok()) << read.status().message();
+  SequenceState restored = *read;
   EXPECT_EQ(elsewhere.Step(restored, Slice(ids_, 270, 30)), WantRows(270, 30));
   std::filesystem::remove(path);
 }

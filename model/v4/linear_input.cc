@@ -2,28 +2,47 @@
 #include "ops/grouped_linear/grouped_linear.h"
 #include "ops/linear/linear.h"
 #include "ops/quantize_activation/quantize_activation.h"
+#include "ops/quantize_int8/quantize_int8.h"
 
 namespace vexil::v4 {
 namespace {
 
 constexpr int64_t kActivationBlock = 128;
 
-bool IsBlockScaled(const QuantView& w) {
-  return w.data.dtype() == DType::kE4M3 || w.data.dtype() == DType::kE2M1x2;
+// Formats whose linears were trained with E4M3 inputs.
+bool TakesE4M3(const QuantView& w) {
+  const DType t = w.data.dtype();
+  return t == DType::kE4M3 || t == DType::kE2M1x2 || t == DType::kMXFP4;
 }
 
 }  // namespace
 
 Result<QuantView> LinearInput::For(const QuantView& w) {
-  if (!step_.numerics.quantize_linear_inputs || !IsBlockScaled(w)) return QuantView(x_);
-  if (rounded_.data.empty()) {
+  if (!step_.numerics.quantize_linear_inputs) return QuantView(x_);
+  if (w.data.dtype() == DType::kI8) return AsInt8();
+  return TakesE4M3(w) ? AsE4M3() : QuantView(x_);
+}
+
+Result<QuantView> LinearInput::AsE4M3() {
+  if (e4m3_.data.empty()) {
     const int64_t n = x_.dim(0), k = x_.dim(1);
     const MutTensorView codes = step_.arena().NewTensor(DType::kE4M3, {n, k});
     const MutTensorView scale = step_.arena().NewTensor(DType::kE8M0, {n, (k + kActivationBlock - 1) / kActivationBlock});
     VX_TRY(Run<QuantizeActivation>(step_.ctx, {.x = x_, .codes = codes, .scale = scale, .block = kActivationBlock}));
-    rounded_ = QuantView(codes, scale, 1, kActivationBlock);
+    e4m3_ = QuantView(codes, scale, 1, kActivationBlock);
   }
-  return rounded_;
+  return e4m3_;
+}
+
+Result<QuantView> LinearInput::AsInt8() {
+  if (int8_.data.empty()) {
+    const int64_t n = x_.dim(0), k = x_.dim(1);
+    const MutTensorView codes = step_.arena().NewTensor(DType::kI8, {n, k});
+    const MutTensorView scale = step_.NewF32({n});
+    VX_TRY(Run<QuantizeInt8>(step_.ctx, {.x = x_, .codes = codes, .scale = scale}));
+    int8_ = QuantView(codes, scale, 1, k);
+  }
+  return int8_;
 }
 
 Status LinearInput::Times(const QuantView& w, MutTensorView y) {

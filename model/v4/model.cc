@@ -2,9 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
 
 #include "io/file.h"
+#include "model/gguf_config.h"
+#include "model/upload.h"
 #include "ops/embedding/embedding.h"
 #include "ops/hc_head/hc_head.h"
 #include "ops/hc_post/hc_post.h"
@@ -27,9 +30,11 @@ std::vector<float> Frequencies(const ModelConfig& c, bool compressed) {
   return RopeFrequencies(r);
 }
 
+// The file with the configuration; a GGUF file itself.
 Result<std::string> FindConfig(const std::string& path, const ModelOptions& options) {
   if (!IsDirectory(path) && !FileExists(path)) return NotFound(fmt::format("{}: no such file or directory", path));
   if (options.config_path) return *options.config_path;
+  if (IsGgufPath(path)) return path;
   const std::string folder = IsDirectory(path) ? path : std::filesystem::path(path).parent_path().string();
   for (const char* name : {"config.json", "inference/config.json"}) {
     const std::string candidate = JoinPath(folder.empty() ? "." : folder, name);
@@ -43,15 +48,69 @@ Result<std::string> FindConfig(const std::string& path, const ModelOptions& opti
 Result<std::unique_ptr<Model>> Model::Load(const std::string& path, const ModelOptions& options) {
   std::unique_ptr<Model> m(new Model);
   VX_ASSIGN(m->config_path_, FindConfig(path, options));
-  VX_ASSIGN(m->config_, ModelConfig::ReadFile(m->config_path_));
+  const bool inside = m->config_path_ == path;
+  if (!inside) {
+    VX_ASSIGN(m->config_, ModelConfig::ReadFile(m->config_path_));
+  }
   VX_ASSIGN(CheckpointFiles files, CheckpointFiles::Open(path));
+  if (inside) {
+    VX_ASSIGN(m->config_, ReadGgufConfig(*files.gguf()));
+  }
   m->files_ = std::make_shared<const CheckpointFiles>(std::move(files));
   VX_ASSIGN(m->weights_, ModelWeights::Load(m->files_, m->config_));
-  const NumericsMode automatic = m->weights_.has_quantized_linears ? NumericsMode::kFp8 : NumericsMode::kBf16;
-  m->numerics_ = NumericsOf(options.numerics.value_or(automatic));
-  m->clamp_shared_expert_ = options.clamp_shared_expert;
-  m->rope_ = {Frequencies(m->config_, false), Frequencies(m->config_, true)};
+  if (options.device.kind != DeviceKind::kCpu) {
+    VX_ASSIGN(m->device_, OpenDevice(options.device));
+    VX_TRY(m->weights_.MoveTo(*m->device_));
+  }
+  VX_TRY(m->Finish(options));
   return m;
+}
+
+std::unique_ptr<Model> Model::FromParts(ModelConfig config, ModelWeights weights, NumericsMode numerics) {
+  std::unique_ptr<Model> m(new Model);
+  m->config_ = std::move(config);
+  m->weights_ = std::move(weights);
+  ModelOptions options;
+  options.numerics = numerics;
+  const Status finished = m->Finish(options);
+  VX_CHECK(finished.ok(), "only moving to a device can fail");
+  return m;
+}
+
+Result<std::unique_ptr<Model>> Model::Synthetic(uint64_t seed, const ModelOptions& options) {
+  std::unique_ptr<Model> m(new Model);
+  if (!options.config_path) return InvalidArgument("synthetic weights need a configuration; name one with --config");
+  m->config_path_ = *options.config_path;
+  VX_ASSIGN(m->config_, ModelConfig::ReadFile(m->config_path_));
+  ModelConfig& c = m->config_;
+  if (options.layers > 0 && options.layers < c.num_layers) {
+    c.num_layers = options.layers;
+    c.num_hash_layers = std::min(c.num_hash_layers, c.num_layers);
+    c.compress_ratios.resize(size_t(c.num_layers));
+  }
+  if (options.device.kind != DeviceKind::kCpu) {
+    VX_ASSIGN(m->device_, OpenDevice(options.device));
+  }
+  VX_ASSIGN(m->weights_, ModelWeights::Synthetic(c, seed, m->device_.get()));
+  VX_TRY(m->Finish(options));
+  return m;
+}
+
+// What follows from configuration, weights and device.
+Status Model::Finish(const ModelOptions& options) {
+  const NumericsMode automatic = weights_.has_quantized_linears ? NumericsMode::kFp8 : NumericsMode::kBf16;
+  numerics_ = NumericsOf(options.numerics.value_or(automatic));
+  clamp_shared_expert_ = options.clamp_shared_expert;
+  TensorView* const tables[] = {&rope_.window_only, &rope_.compressed};
+  for (const bool compressed : {false, true}) {
+    std::vector<float>& f = frequencies_[compressed];
+    f = Frequencies(config_, compressed);
+    *tables[compressed] = TensorView(f.data(), DType::kF32, {int64_t(f.size())});
+  }
+  if (device_) {
+    VX_ASSIGN(frequencies_on_device_, Upload(*device_, tables));
+  }
+  return {};
 }
 
 // h, the residual streams [n, m, D], is updated in place.
@@ -86,9 +145,9 @@ Status Model::Layer(const v4::ForwardStep& s, int64_t layer, MutTensorView h) co
 // Spec: model, 10, for the rows that want logits.
 Status Model::Head(const v4::ForwardStep& s, TensorView h, MutTensorView logits) const {
   if (s.ctx.plan) s.ctx.plan->SetLabel("head");
-  const int64_t rows = int64_t(s.batch.logit_rows.size()), m = config_.hc_mult, d = config_.dim;
+  const int64_t rows = s.batch.logit_rows.dim(0), m = config_.hc_mult, d = config_.dim;
   const MutTensorView streams = s.Activations({rows, m, d}), x = s.Activations({rows, d});
-  VX_TRY(Run<Embedding>(s.ctx, {.ids = AsTensor(s.batch.logit_rows), .table = h.Reshape({s.n(), m * d}),
+  VX_TRY(Run<Embedding>(s.ctx, {.ids = s.batch.logit_rows, .table = h.Reshape({s.n(), m * d}),
                                 .y = streams.Reshape({rows, 1, m * d})}));
   VX_TRY(Run<HcHead>(s.ctx, {.h = streams, .fn = weights_.hc_head.fn, .scale = weights_.hc_head.scale,
                              .base = weights_.hc_head.base, .x = x, .norm_eps = float(config_.norm_eps),
@@ -97,20 +156,41 @@ Status Model::Head(const v4::ForwardStep& s, TensorView h, MutTensorView logits)
   return Run<Linear>(s.ctx, {.x = x, .w = weights_.head, .y = logits});
 }
 
-Status Model::Forward(const Context& ctx, StatePool& pool, const StepBatch& batch, MutTensorView logits,
+Status Model::Forward(const Context& ctx, StatePool& pool, const StepTensors& batch, MutTensorView logits,
                       const v4::Observer* observer) const {
   VX_CHECK(ctx.workspace != nullptr, "a forward pass needs a workspace");
   Arena::Scope scope(*ctx.workspace);
   const v4::ForwardStep s{ctx, config_, numerics_, rope_, pool, batch, observer, clamp_shared_expert_};
   if (ctx.plan) ctx.plan->SetLabel("embedding");
   const MutTensorView h = s.Activations({s.n(), config_.hc_mult, config_.dim});
-  VX_TRY(Run<Embedding>(ctx, {.ids = AsTensor(batch.tokens), .table = weights_.embed, .y = h}));
+  VX_TRY(Run<Embedding>(ctx, {.ids = batch.tokens, .table = weights_.embed, .y = h}));
   for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
     Arena::Scope layer_scope(*ctx.workspace);
     VX_TRY(Layer(s, layer, h));
   }
-  if (batch.logit_rows.empty()) return {};
+  if (batch.logit_rows.dim(0) == 0) return {};
   return Head(s, h, logits);
+}
+
+// The metadata goes to the device in one copy, the logits come back if the caller wants them on the host.
+Status Model::ForwardOnDevice(const Context& ctx, StatePool& pool, const StepBatch& batch, MutTensorView logits,
+                              const v4::Observer* observer) const {
+  Arena::Scope scope(*ctx.workspace);
+  std::vector<std::byte> packed(PackedBytes(batch));
+  void* metadata = ctx.workspace->Allocate(packed.size());
+  const StepTensors tensors = Pack(batch, packed.data(), metadata, ctx.device);
+  VX_TRY(ctx.accelerator->CopyIn(metadata, packed.data(), packed.size(), ctx.stream));
+  if (logits.empty() || logits.device() == ctx.device) return Forward(ctx, pool, tensors, logits, observer);
+  const MutTensorView made = ctx.workspace->NewTensor(DType::kF32, logits.dims());
+  VX_TRY(Forward(ctx, pool, tensors, made, observer));
+  VX_TRY(ctx.accelerator->CopyOut(logits.mut_raw(), made.raw(), size_t(made.Bytes()), ctx.stream));
+  return ctx.accelerator->Synchronize(ctx.stream);
+}
+
+Status Model::Forward(const Context& ctx, StatePool& pool, const StepBatch& batch, MutTensorView logits,
+                      const v4::Observer* observer) const {
+  if (ctx.accelerator) return ForwardOnDevice(ctx, pool, batch, logits, observer);
+  return Forward(ctx, pool, ViewsOf(batch), logits, observer);
 }
 
 Status Model::Step(const Context& ctx, StatePool& pool, std::span<const SequenceChunk> chunks, MutTensorView logits,

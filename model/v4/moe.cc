@@ -19,7 +19,7 @@ Result<Routing> Route(const ForwardStep& s, int64_t layer, const MoeWeights& w, 
   const MutTensorView logits = s.NewF32({n, e});
   VX_TRY(x.Times(w.gate, logits));
   VX_TRY(Run<MoeGate>(s.ctx, {.logits = logits, .bias = w.bias, .tid2eid = w.tid2eid,
-                              .ids = w.tid2eid.empty() ? TensorView() : AsTensor(s.batch.tokens), .k = int(k),
+                              .ids = w.tid2eid.empty() ? TensorView() : s.batch.tokens, .k = int(k),
                               .route_scale = float(s.config.route_scale), .experts = r.experts, .weights = r.weights}));
   s.Observe(layer, "expert_ids", r.experts);
   s.Observe(layer, "expert_weights", r.weights);

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <memory>
 #include <string>
 #include <vector>
@@ -16,8 +17,18 @@ using Rows = std::vector<float>;  // logits of consecutive positions, row by row
 
 inline std::string SourcePath(const std::string& path) { return std::string(VEXIL_SOURCE_DIR) + "/" + path; }
 
+// Where the tests run a model: VEXIL_TEST_DEVICE (as --device takes it), else the CPU.
+inline DeviceId TestedDevice() {
+  const char* name = std::getenv("VEXIL_TEST_DEVICE");
+  const Result<DeviceId> id = ParseDevice(name ? name : "cpu");
+  EXPECT_TRUE(id.ok()) << name;
+  return id.ok() ? *id : DeviceId{};
+}
+
 inline std::unique_ptr<Model> LoadModelOrDie(const std::string& path, const ModelOptions& options) {
-  Result<std::unique_ptr<Model>> model = Model::Load(SourcePath(path), options);
+  ModelOptions where = options;
+  where.device = TestedDevice();
+  Result<std::unique_ptr<Model>> model = Model::Load(SourcePath(path), where);
   EXPECT_TRUE(model.ok()) << (model.ok() ? "" : model.status().message());
   return model.ok() ? *std::move(model) : nullptr;
 }
@@ -25,11 +36,18 @@ inline std::unique_ptr<Model> LoadModelOrDie(const std::string& path, const Mode
 // A model with a pool for a few sequences. Failures of the calls are test failures.
 class Runner {
  public:
-  Runner(const Model& model, int threads, KernelChoice choice = KernelChoice::kBest) : model_(model), threads_(threads) {
+  Runner(const Model& model, int threads, KernelChoice choice = KernelChoice::kBest, CpuIsa isa = kBestCpuIsa)
+      : model_(model), threads_(threads), arena_(model.device()) {
+    if (Device* device = model.device()) {
+      ctx_.device = device->caps().id;
+      ctx_.accelerator = device;
+      ctx_.stream = device->stream();
+    }
     ctx_.threads = &threads_;
     ctx_.workspace = &arena_;
     ctx_.choice = choice;
-    pool_ = *StatePool::Create(StateLayout::For(model.config(), model.numerics()), 8, 64);
+    ctx_.isa_limit = isa;
+    pool_ = *StatePool::Create(StateLayout::For(model.config(), model.numerics()), 8, 64, model.device());
   }
 
   StatePool& pool() { return *pool_; }
