@@ -4,6 +4,8 @@ set -euo pipefail
 
 cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")"
 readonly PACKAGE_LIST=tools/packages.txt  # groups: [build] [test] [python] [optional]
+readonly PYTHON_LIST=tools/python-packages.txt  # one name==version per line
+readonly PYTHON_ENVIRONMENT=build/python
 readonly LOGS=build/logs
 
 usage() {
@@ -16,7 +18,7 @@ usage: ./vexil.sh COMMAND [OPTION]
   help      print this
 
   --fast         test: only the tests labelled `fast`
-  --with-python  test: also install the Python packages that optional cross-checks use
+  --with-python  test: also install the Python packages that optional cross-checks use (PyTorch among them: 5 GB)
   --no-install   take the installed packages as they are
 
 Debian packages that are missing (tools/packages.txt) are installed first, as root or through sudo.
@@ -97,6 +99,18 @@ $by_hand"
   [[ -z $prefix ]] || as_root=("$prefix" "${as_root[@]}")
   run_logged "$log" "${as_root[@]}" apt-get -q update
   run_logged "$log" "${as_root[@]}" apt-get -q install -y --no-install-recommends "${missing[@]}"
+}
+
+# The PyPI packages of the cross-checks, in an environment of their own. A list that was installed is not looked at again.
+install_python_packages() {
+  local log=$LOGS/python.log
+  if cmp -s "$PYTHON_LIST" "$PYTHON_ENVIRONMENT/installed.txt"; then
+    return 0
+  fi
+  say "installing Python packages: $(tr '\n' ' ' <"$PYTHON_LIST")"
+  run_logged "$log" python3 -m venv "$PYTHON_ENVIRONMENT"
+  run_logged "$log" "$PYTHON_ENVIRONMENT/bin/pip" install --disable-pip-version-check -r "$PYTHON_LIST"
+  cp "$PYTHON_LIST" "$PYTHON_ENVIRONMENT/installed.txt"
 }
 
 # ---- building ----------------------------------------------------------------------------------------
@@ -191,14 +205,17 @@ run_tests() {
 }
 
 main() {
-  local command=${1:-help} install=yes test_preset=dev option
+  local command=${1:-help} install=yes test_preset=dev with_python=no option
   local -a groups=(build)
   shift $(($# > 0 ? 1 : 0))
   for option in "$@"; do
     case $command:$option in
       *:--no-install) install=no ;;
       test:--fast) test_preset=fast ;;
-      test:--with-python) groups+=(python) ;;
+      test:--with-python)
+        groups+=(python)
+        with_python=yes
+        ;;
       *) fail 2 "$command does not take '$option'; see ./vexil.sh help" ;;
     esac
   done
@@ -212,7 +229,10 @@ main() {
     *) fail 2 "unknown command '$command'; see ./vexil.sh help" ;;
   esac
 
-  [[ $install == no ]] || install_packages "${groups[@]}"
+  if [[ $install == yes ]]; then
+    install_packages "${groups[@]}"
+    [[ $with_python == no ]] || install_python_packages
+  fi
   if command -v ccache >/dev/null; then
     export CMAKE_CXX_COMPILER_LAUNCHER=${CMAKE_CXX_COMPILER_LAUNCHER-ccache}
   fi

@@ -97,7 +97,7 @@ class Conversation {
       style_.system = text == std::string::npos ? "" : line.substr(text);
       messages_ = style_.Opening();
     } else {
-      fmt::print(stderr, "{}", kHelp);
+      PrintError(kHelp);
     }
     return true;
   }
@@ -125,7 +125,7 @@ class Conversation {
     VX_TRY(Print(answer.Finish() + "\n"));
     if (done[0].finish == FinishReason::kError) {
       messages_.pop_back();
-      fmt::print(stderr, "vexil: {}\n", done[0].error);
+      PrintError(fmt::format("vexil: {}\n", done[0].error));
       return {};
     }
     messages_.push_back(Json(vexil::ToJson(answer.message())));
@@ -147,7 +147,7 @@ Status RunChat(const ModelFlags& model, const PromptStyle& style, const Sampling
   VX_ASSIGN(LoadedModel l, LoadAll(model));
   Conversation conversation(l, style, sampling, max_tokens);
   LineReader lines;
-  if (isatty(STDIN_FILENO)) fmt::print(stderr, "/help lists the commands; Ctrl-C stops an answer, Ctrl-D leaves\n");
+  if (isatty(STDIN_FILENO)) PrintError("/help lists the commands; Ctrl-C stops an answer, Ctrl-D leaves\n");
   while (std::optional<std::string> line = lines.Next()) {
     if (line->find_first_not_of(" \t") == std::string::npos) continue;
     if (!line->starts_with('/')) {

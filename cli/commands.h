@@ -11,6 +11,8 @@ namespace vexil::cli {
 
 struct Command {
   std::function<Status()> run;
+  // Of the program when `run` succeeds: a command that judges something may say no with 1.
+  int exit_status = 0;
 };
 
 // function, in the order of `vexil --help`
@@ -24,7 +26,13 @@ struct Command {
   X(AddEncode)         \
   X(AddParse)          \
   X(AddInspect)        \
-  X(AddPlan)
+  X(AddPlan)           \
+  X(AddDevices)        \
+  X(AddBench)          \
+  X(AddSpeed)          \
+  X(AddConvert)        \
+  X(AddVerify)         \
+  X(AddMakeCheckpoint)
 
 #define X(name) void name(CLI::App& app, Command& command);
 VX_COMMANDS(X)

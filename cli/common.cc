@@ -4,11 +4,13 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <charconv>
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
 
 #include "io/file.h"
+#include "io/gguf.h"
 
 namespace vexil::cli {
 namespace {
@@ -22,6 +24,28 @@ Result<std::string> TinyModel() {
     if (IsDirectory(p.string())) return p.lexically_normal().string();
   }
   return NotFound("models/tiny is neither in the source nor in the install tree; name a checkpoint with --ckpt-path");
+}
+
+// The library's own conversion takes "-1" and numbers beyond 64 bits.
+std::string IsSeed(const std::string& text) {
+  uint64_t seed = 0;
+  const char* const end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data(), end, seed);
+  return error == std::errc() && stop == end ? "" : fmt::format("Value {} not in range 0 to 2^64 - 1", text);
+}
+
+// The tokenizer.json inside a GGUF file, or else the one beside it.
+Result<std::unique_ptr<Tokenizer>> GgufTokenizer(const std::string& path) {
+  VX_ASSIGN(const GgufFile file, GgufFile::Open(path));
+  const GgufValue* value = file.FindValue(kGgufTokenizerJson);
+  if (value != nullptr && value->Text()) {
+    Result<std::unique_ptr<Tokenizer>> tokenizer = Tokenizer::FromJson(*value->Text());
+    if (!tokenizer.ok()) return std::move(tokenizer).TakeError().Prefix(fmt::format("{}: {}", path, kGgufTokenizerJson));
+    return tokenizer;
+  }
+  const std::string beside = (std::filesystem::path(path).parent_path() / "tokenizer.json").string();
+  if (FileExists(beside)) return Tokenizer::FromFile(beside);
+  return NotFound(fmt::format("{}: found neither metadata {} nor {}", path, kGgufTokenizerJson, beside));
 }
 
 std::atomic<Engine*> interrupt_target{nullptr};
@@ -39,15 +63,25 @@ void OnInterrupt(int) {
 }  // namespace
 
 void ModelFlags::Declare(CLI::App& app) {
-  app.add_option("--ckpt-path", ckpt_path, "checkpoint directory or safetensors file (default: models/tiny)");
-  app.add_option("--config", config, "configuration file (default: config.json beside the weights)");
+  app.add_option("--ckpt-path", ckpt_path, "checkpoint directory, safetensors or GGUF file (default: models/tiny)");
+  app.add_option("--config", config, "configuration file (default: config.json beside the weights; a GGUF file has its own)");
   app.add_option("--data-format", data_format, "what is computed (default: fp8 for fp8/fp4 checkpoints, else bf16)")
       ->check(CLI::IsMember({"fp8", "bf16", "f32"}));
+  app.add_option("--device", device, "cpu, cuda or cuda:N: where the model runs (see vexil devices)")->capture_default_str();
   app.add_option("--threads", threads, "threads (default: all processors of this process)")->check(CLI::Range(0, 1024));
   app.add_option("--max-context", max_context, "tokens of one sequence (default: what the model allows)")
       ->check(CLI::Range(int64_t(0), int64_t(1) << 20));
   app.add_option("--kernels", kernels, "best, or plain: the readable kernels only")->check(CLI::IsMember({"best", "plain"}));
+  app.add_flag("--pin", pin, "bind each thread to a processor of its own, for machines that nobody shares");
+  app.add_option("--cpu-isa", cpu_isa, "instructions that kernels may use at most (default: all that this machine has)")
+      ->check(CLI::IsMember(CpuIsaNames()));
   app.add_flag("--unclamped-shared-expert", unclamped_shared_expert, "do not clamp the shared expert, as the first release");
+}
+
+void ModelFlags::DeclareSynthetic(CLI::App& app) {
+  app.add_option("--synthetic", synthetic, "a seed: random weights, made on the device, for the model of --config")
+      ->check(CLI::Range(int64_t(0), int64_t(1) << 62));
+  app.add_option("--layers", layers, "with --synthetic: only the first layers of the model")->check(CLI::Range(int64_t(0), int64_t(1000)));
 }
 
 Result<std::string> ModelFlags::CheckpointPath() const {
@@ -56,16 +90,20 @@ Result<std::string> ModelFlags::CheckpointPath() const {
 }
 
 Result<std::unique_ptr<Model>> ModelFlags::LoadModel() const {
-  VX_ASSIGN(const std::string path, CheckpointPath());
   ModelOptions options;
+  VX_ASSIGN(options.device, ParseDevice(device));
   if (!data_format.empty()) options.numerics = NumericsFromName(data_format);
   if (!config.empty()) options.config_path = config;
   options.clamp_shared_expert = !unclamped_shared_expert;
+  options.layers = layers;
+  if (synthetic >= 0) return Model::Synthetic(uint64_t(synthetic), options);
+  VX_ASSIGN(const std::string path, CheckpointPath());
   return Model::Load(path, options);
 }
 
 Result<std::unique_ptr<Tokenizer>> ModelFlags::LoadTokenizer() const {
   VX_ASSIGN(const std::string path, CheckpointPath());
+  if (IsGgufPath(path)) return GgufTokenizer(path);
   const std::string folder = IsDirectory(path) ? path : std::filesystem::path(path).parent_path().string();
   return Tokenizer::FromFile(JoinPath(folder.empty() ? "." : folder, "tokenizer.json"));
 }
@@ -74,7 +112,9 @@ EngineOptions ModelFlags::ToEngineOptions() const {
   EngineOptions o;
   o.threads = threads;
   o.max_context = max_context;
+  o.pin_threads = pin;
   o.kernels = kernels == "plain" ? KernelChoice::kPlain : KernelChoice::kBest;
+  o.cpu_isa = CpuIsaFromName(cpu_isa).value_or(kBestCpuIsa);
   return o;
 }
 
@@ -92,6 +132,10 @@ Result<LoadedModel> LoadAll(const ModelFlags& flags) {
   return l;
 }
 
+CLI::Option* DeclareRepeatable(CLI::App& app, const char* name, std::vector<std::string>& values, const char* what) {
+  return app.add_option(name, values, what)->allow_extra_args(false);
+}
+
 void DeclareSampling(CLI::App& app, SamplingParams& s) {
   app.add_option("--temperature", s.temperature, "0: always the likeliest token")->capture_default_str();
   app.add_option("--top-p", s.top_p, "keep the likeliest tokens up to this probability")->capture_default_str();
@@ -100,7 +144,7 @@ void DeclareSampling(CLI::App& app, SamplingParams& s) {
   app.add_option("--repetition-penalty", s.repetition_penalty)->capture_default_str();
   app.add_option("--presence-penalty", s.presence_penalty)->capture_default_str();
   app.add_option("--frequency-penalty", s.frequency_penalty)->capture_default_str();
-  app.add_option("--seed", s.seed, "the same seed gives the same text")->capture_default_str();
+  app.add_option("--seed", s.seed, "the same seed gives the same text")->check(IsSeed)->capture_default_str();
 }
 
 CLI::Option* DeclareThinking(CLI::App& app, std::string& thinking) {
@@ -130,8 +174,18 @@ Status Print(std::string_view text) {
   return {};
 }
 
+void PrintError(std::string_view text) { (void)std::fwrite(text.data(), 1, text.size(), stderr); }
+
+std::string FormatBytes(int64_t bytes) {
+  const char* units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+  double v = double(bytes);
+  int u = 0;
+  for (; v >= 1024 && u < 4; ++u) v /= 1024;
+  return u == 0 ? fmt::format("{} B", bytes) : fmt::format("{:.1f} {}", v, units[u]);
+}
+
 void ShowProgress(const std::string& line) {
-  if (isatty(STDERR_FILENO)) fmt::print(stderr, "\r\033[K{}", line);
+  if (isatty(STDERR_FILENO)) PrintError("\r\033[K" + line);
 }
 
 void ClearProgress() { ShowProgress(""); }

@@ -14,17 +14,24 @@
 
 namespace vexil::cli {
 
-// --ckpt-path, --config, --data-format, --threads, --kernels, --unclamped-shared-expert.
+// --ckpt-path, --config, --data-format, --device, --threads, --kernels, --cpu-isa, --pin, --unclamped-shared-expert.
 struct ModelFlags {
   std::string ckpt_path;    // empty: models/tiny of the source or install tree
   std::string config;       // empty: beside the weights
   std::string data_format;  // empty: chosen by the checkpoint
+  std::string device = "cpu";
   int threads = 0;
   std::string kernels = "best";
+  std::string cpu_isa;  // empty: the best of this machine
   bool unclamped_shared_expert = false;
+  bool pin = false;
+  int64_t synthetic = -1;  // a seed: random weights instead of a checkpoint's
+  int64_t layers = 0;      // with synthetic weights: the first ones only
   int64_t max_context = 0;
 
   void Declare(CLI::App& app);
+  // --synthetic and --layers, for commands that need no text.
+  void DeclareSynthetic(CLI::App& app);
   Result<std::string> CheckpointPath() const;
   Result<std::unique_ptr<Model>> LoadModel() const;
   Result<std::unique_ptr<Tokenizer>> LoadTokenizer() const;
@@ -40,6 +47,9 @@ struct LoadedModel {
 // Shows "loading ..." on a terminal meanwhile.
 Result<LoadedModel> LoadAll(const ModelFlags& flags);
 
+// An option that may be repeated and takes one value each time.
+CLI::Option* DeclareRepeatable(CLI::App& app, const char* name, std::vector<std::string>& values, const char* what);
+
 // --temperature, --top-p and the other sampling options.
 void DeclareSampling(CLI::App& app, SamplingParams& sampling);
 
@@ -53,6 +63,11 @@ Result<Json> ReadChatJson(const std::string& text, const std::string& name);
 
 // Writes to standard output; an error when it is gone.
 Status Print(std::string_view text);
+
+// Writes to standard error. When that is gone too, nobody can be told.
+void PrintError(std::string_view text);
+// "12 B", "3.4 GiB".
+std::string FormatBytes(int64_t bytes);
 
 // One line on standard error that is drawn over, only on a terminal.
 void ShowProgress(const std::string& line);

@@ -31,10 +31,12 @@ Result<EncodeOptions> ToOptions(const Flags& f) {
 
 Status Encode(const Flags& f) {
   VX_ASSIGN(const EncodeOptions options, ToOptions(f));
+  const std::string name = f.input == "-" ? "standard input" : f.input;
   VX_ASSIGN(const std::string text, ReadInput(f.input));
-  VX_ASSIGN(const Json document, ReadChatJson(text, f.input == "-" ? "standard input" : f.input));
-  VX_ASSIGN(const std::string prompt, EncodeDocument(document, options));
-  return Print(prompt);
+  VX_ASSIGN(const Json document, ReadChatJson(text, name));
+  Result<std::string> prompt = EncodeDocument(document, options);
+  if (!prompt.ok()) return std::move(prompt).TakeError().Prefix(name);
+  return Print(*prompt);
 }
 
 Status Parse(const Flags& f) {

@@ -135,7 +135,7 @@ void AddEval(CLI::App& app, Command& command) {
   auto f = std::make_shared<Flags>();
   f->model.Declare(*sub);
   sub->add_option("--suite", f->suite, "JSON lines {\"kind\", \"text\"}, text a whole rendered conversation")->required();
-  sub->add_option("--limit", f->limit, "only the first questions; 0: all")->capture_default_str();
+  sub->add_option("--limit", f->limit, "only the first questions; 0: all")->check(CLI::Range(int64_t(0), int64_t(1) << 40))->capture_default_str();
   sub->add_option("--batch", f->batch, "questions in flight")->check(CLI::Range(1, 1024))->capture_default_str();
   sub->add_flag("--json", f->json, "as JSON");
   sub->callback([f, &command] { command.run = [f] { return Eval(*f); }; });

@@ -74,12 +74,13 @@ class Printer {
 
   void OnFinish(size_t i, const Completion& c) {
     const std::string rest = answers_[i]->Finish();
-    if (streams()) Keep(Print(rest + "\n"));
+    if (streams() && c.finish != FinishReason::kError) Keep(Print(rest + "\n"));
     done_[i] = &c;
     for (; next_ < done_.size() && done_[next_]; ++next_) {
       const Completion& completion = *done_[next_];
-      if (!streams()) Keep(PrintWhole(next_, completion));
-      if (completion.finish == FinishReason::kError) Keep(InvalidArgument(fmt::format("prompt {}: {}", next_ + 1, completion.error)));
+      const bool failed = completion.finish == FinishReason::kError;
+      if (failed) Keep(InvalidArgument(fmt::format("prompt {}: {}", next_ + 1, completion.error)));
+      if (!streams() && (flags_.json || !failed)) Keep(PrintWhole(next_, completion));
     }
   }
   Status TakeStatus() { return std::move(status_); }
@@ -134,7 +135,7 @@ Status Generate(Flags& f) {
     first = std::max(first, c.first_token_seconds);
     last = std::max(last, c.last_token_seconds);
   }
-  if (!f.json) fmt::print(stderr, "{}\n", Summary(prompt_tokens, generated, first, last));
+  if (!f.json) PrintError(Summary(prompt_tokens, generated, first, last) + "\n");
   return InterruptCancels::interrupted() ? Cancelled("interrupted") : Status();
 }
 
@@ -144,7 +145,7 @@ void AddGenerate(CLI::App& app, Command& command) {
   CLI::App* sub = app.add_subcommand("generate", "answer prompts");
   auto f = std::make_shared<Flags>();
   f->model.Declare(*sub);
-  sub->add_option("--prompt", f->prompts, "a prompt; may be repeated")->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  DeclareRepeatable(*sub, "--prompt", f->prompts, "a prompt; may be repeated");
   sub->add_option("--input-file", f->input_file, "prompts separated by empty lines; - for standard input");
   sub->add_flag("--interactive", f->interactive, "a conversation (the same as vexil chat)");
   sub->add_option("--max-new-tokens", f->max_new_tokens, "tokens of an answer at most")->check(CLI::Range(int64_t(1), int64_t(1) << 20))->capture_default_str();
@@ -152,7 +153,8 @@ void AddGenerate(CLI::App& app, Command& command) {
   DeclareThinking(*sub, f->style.thinking);
   sub->add_option("--system", f->style.system, "system message");
   sub->add_option("--tools", f->tools_file, "JSON file with a list of tools");
-  sub->add_option("--stop", f->stops, "end the answer before this text; may be repeated")->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  DeclareRepeatable(*sub, "--stop", f->stops, "end the answer before this text; may be repeated")
+      ->check([](const std::string& text) { return std::string(text.empty() ? "the text is empty" : ""); });
   sub->add_flag("--raw", f->raw, "continue the prompt as it is, without chat template");
   sub->add_flag("--json", f->json, "one JSON object per prompt");
   sub->callback([f, &command] { command.run = [f] { return Generate(*f); }; });

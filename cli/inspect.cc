@@ -17,17 +17,16 @@ struct Flags {
   int64_t tokens = 1;
 };
 
-std::string Size(int64_t bytes) {
-  const char* units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
-  double v = double(bytes);
-  int u = 0;
-  for (; v >= 1024 && u < 4; ++u) v /= 1024;
-  return u == 0 ? fmt::format("{} B", bytes) : fmt::format("{:.1f} {}", v, units[u]);
-}
-
 struct Format {
   int64_t tensors = 0, bytes = 0;
 };
+
+// Elements of the last dimension, not the blocks of GGUF.
+Dims ShownDims(const TensorInfo& t) {
+  Dims dims = t.dims;
+  if (ElementsOf(t.dtype) == kBlockElements) dims.d[size_t(dims.rank - 1)] *= kBlockElements;
+  return dims;
+}
 
 std::map<std::string, Format> FormatsOf(const CheckpointFiles& files) {
   std::map<std::string, Format> formats;
@@ -83,7 +82,7 @@ Json Describe(const Flags& f, const Model& m) {
       Json v;
       v.Set("name", t->name);
       v.Set("dtype", NameOf(t->dtype));
-      v.Set("shape", DimsText(t->dims));
+      v.Set("shape", DimsText(ShownDims(*t)));
       v.Set("bytes", t->Bytes());
       tensors.push_back(v);
     }
@@ -94,20 +93,22 @@ Json Describe(const Flags& f, const Model& m) {
 
 std::string AsText(const Flags& f, const Model& m) {
   const StateLayout layout = StateLayout::For(m.config(), m.numerics());
-  std::string out = fmt::format("{} ({} files, config {})\n", m.files().path(), m.files().files().size(), m.config_path());
+  const std::string what = m.files().gguf() ? fmt::format("GGUF version {}", m.files().gguf()->version())
+                                            : fmt::format("{} files", m.files().files().size());
+  std::string out = fmt::format("{} ({}, config {})\n", m.files().path(), what, m.config_path());
   const Json config = ConfigJson(m.config());
   for (const auto& [key, value] : *config.object()) out += fmt::format("  {:<20} {}\n", key, value.ToText());
   out += "formats\n";
   for (const auto& [name, format] : FormatsOf(m.files())) {
-    out += fmt::format("  {:<20} {:>6} tensors  {:>12}\n", name, format.tensors, Size(format.bytes));
+    out += fmt::format("  {:<20} {:>6} tensors  {:>12}\n", name, format.tensors, FormatBytes(format.bytes));
   }
   out += fmt::format("memory ({} mode)\n  {:<20} {}\n  {:<20} {}\n  {:<20} {}\n", m.numerics().name, "weights (mapped)",
-                     Size(m.weights().stored_bytes), "a sequence", Size(layout.TailBytes()), "  and per 256 tokens", Size(layout.PageBytes()));
+                     FormatBytes(m.weights().stored_bytes), "a sequence", FormatBytes(layout.TailBytes()), "  and per 256 tokens", FormatBytes(layout.PageBytes()));
   if (f.tensors) {
     out += "tensors\n";
     for (std::string_view name : m.files().names()) {
       const TensorInfo* t = m.files().Find(name);
-      out += fmt::format("  {:<60} {:<8} {}\n", t->name, NameOf(t->dtype), DimsText(t->dims));
+      out += fmt::format("  {:<60} {:<8} {}\n", t->name, NameOf(t->dtype), DimsText(ShownDims(*t)));
     }
   }
   return out;
@@ -118,10 +119,15 @@ Status Inspect(const Flags& f) {
   return Print(f.json ? Describe(f, *model).ToText(1) + "\n" : AsText(f, *model));
 }
 
+// Nothing runs, so the device need not be there.
 Status ShowPlan(const Flags& f) {
-  VX_ASSIGN(const std::unique_ptr<Model> model, f.model.LoadModel());
   Context ctx;
+  VX_ASSIGN(ctx.device, ParseDevice(f.model.device));
+  ModelFlags flags = f.model;
+  flags.device = "cpu";
+  VX_ASSIGN(const std::unique_ptr<Model> model, flags.LoadModel());
   ctx.choice = f.model.ToEngineOptions().kernels;
+  ctx.isa_limit = f.model.ToEngineOptions().cpu_isa;
   VX_ASSIGN(const Plan plan, model->MakePlan(ctx, f.tokens));
   Json::Array rows;
   std::string text = fmt::format("{:<22} {:<32} {:>5}  {}\n", "where", "kernel", "calls", "better ones refused");

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "cli/commands.h"
+#include "cli/common.h"
 
 namespace vexil::cli {
 namespace {
@@ -22,6 +23,12 @@ int ExitStatus(Code code) {
   }
 }
 
+// The library reports a misspelt command as a missing one.
+std::string Explain(const CLI::ParseError& error, const CLI::App& app, int argc, char** argv) {
+  if (argc > 1 && argv[1][0] != '-' && app.get_subcommands().empty()) return fmt::format("unknown command '{}'", argv[1]);
+  return error.what();
+}
+
 int Main(int argc, char** argv) {
   CLI::App app("vexil runs, serves and checks DeepSeek-V4 models");
   app.require_subcommand(1);
@@ -34,12 +41,12 @@ int Main(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version
-    fmt::print(stderr, "vexil: {} (try --help)\n", e.what());
+    PrintError(fmt::format("vexil: {} (try --help)\n", Explain(e, app, argc, argv)));
     return 2;
   }
   const Status status = command.run();
-  if (!status.ok() && status.code() != Code::kCancelled) fmt::print(stderr, "vexil: {}\n", status.message());
-  return ExitStatus(status.code());
+  if (!status.ok() && status.code() != Code::kCancelled) PrintError(fmt::format("vexil: {}\n", status.message()));
+  return status.ok() ? command.exit_status : ExitStatus(status.code());
 }
 
 }  // namespace
@@ -47,12 +54,13 @@ int Main(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is a failed write, not a death
+  std::signal(SIGXFSZ, SIG_IGN);  // likewise a file beyond the limit of its size
   try {
     return vexil::cli::Main(argc, argv);
   } catch (const std::bad_alloc&) {
-    fmt::print(stderr, "vexil: out of memory\n");
+    vexil::cli::PrintError("vexil: out of memory\n");
   } catch (const std::exception& e) {
-    fmt::print(stderr, "vexil: internal error: {}\n", e.what());
+    vexil::cli::PrintError(fmt::format("vexil: internal error: {}\n", e.what()));
   }
   return 1;
 }

@@ -1,5 +1,7 @@
 #include "text/tokenizer_json.h"
 
+#include <unistd.h>
+
 #include <cstdio>
 #include <functional>
 
@@ -265,7 +267,7 @@ TEST(TokenizerJsonTest, Files) {
   EXPECT_EQ(missing.status().message(), "/no/such/tokenizer.json: No such file or directory");
   EXPECT_EQ(missing.status().code(), Code::kNotFound);
   EXPECT_FALSE(Tokenizer::FromFile(VEXIL_SOURCE_DIR).ok());
-  const std::string path = testing::TempDir() + "/tokenizer_json_test.json";
+  const std::string path = testing::TempDir() + "/tokenizer_json_test_" + std::to_string(::getpid()) + ".json";
   std::ofstream(path) << "{\"version\": 1}";
   EXPECT_EQ(Tokenizer::FromFile(path).status().message(), path + ": version: found 1, expected \"1.0\"");
   std::remove(path.c_str());

@@ -7,7 +7,7 @@ import tempfile
 import unittest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-BORROWED = "bash cat dirname env head mkdir nproc readlink sed tail tee true".split()
+BORROWED = "bash cat cmp cp dirname env head mkdir nproc readlink sed tail tee tr true".split()
 PACKAGES = "[build]\ncompiler  # why\nlibrary\n[test]\nrunner\n[python]\nnumbers\n[optional]\nnicety\n"
 
 # Every stand-in notes its command line. dpkg-query knows the packages in the file `installed`.
@@ -18,6 +18,8 @@ STAND_INS = {
     "dpkg-query": 'while read -r p; do [[ $p == "${@: -1}" ]] && echo installed; done < "$STATE/installed"; true',
     "apt-get": NOTE + 'echo "apt says something"; [[ $DEBIAN_FRONTEND == noninteractive ]]',
     "sudo": NOTE + '[[ $1 != -n ]] || shift; exec "$@"',
+    "python3": NOTE + 'mkdir -p build/python/bin; cp "$STATE/../bin/pip" build/python/bin/pip',
+    "pip": NOTE + '[[ ! -e $STATE/offline ]]',
     "cmake": NOTE + '[[ ! -e $STATE/broken ]] || { echo "FAILED: x.o"; echo "x.cc:1: error: oops"; exit 1; }',
     "ctest": NOTE + 'echo "Total Test time (real) = 0.01 sec"; exit "$(cat "$STATE/ctest_status")"',
 }
@@ -37,6 +39,7 @@ class VexilShTest(unittest.TestCase):
         for name, body in STAND_INS.items():
             self.write("bin/" + name, "#!/usr/bin/env bash\n" + body + "\n")
             os.chmod(os.path.join(self.bin, name), 0o755)
+        self.write("tools/python-packages.txt", "one==1.0\ntwo==2.0\n")
         self.write("state/uid", "0\n")
         self.write("state/installed", "compiler\nlibrary\nrunner\n")
         self.write("state/ctest_status", "0\n")
@@ -73,10 +76,30 @@ class VexilShTest(unittest.TestCase):
 
     def test_each_command_needs_its_own_groups(self):
         self.write("state/installed", "")
-        for args, wanted in ((["build"], "compiler library"), (["test"], "compiler library runner"),
-                             (["test", "--with-python"], "compiler library runner numbers")):
+        for args, wanted in ((["build"], "compiler library"), (["test"], "compiler library runner")):
             first_line = self.run_script(*args).stdout.splitlines()[0]
             self.assertEqual(first_line, "==> installing Debian packages: " + wanted)
+
+    def test_python_packages_go_into_their_own_environment_once(self):
+        self.write("state/installed", "compiler\nlibrary\nrunner\nnumbers\n")
+        done = self.run_script("test", "--with-python")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("installing Python packages: one==1.0 two==2.0", done.stdout)
+        calls = ["python3 -m venv build/python", "pip install --disable-pip-version-check -r tools/python-packages.txt"]
+        self.assertEqual(self.calls("python3", "pip"), calls)
+        self.run_script("test", "--with-python")
+        self.assertEqual(self.calls("python3", "pip"), calls, "nothing changed, so nothing to do")
+        self.write("tools/python-packages.txt", "one==1.1\n")
+        self.run_script("test", "--with-python", "--no-install")
+        self.assertEqual(len(self.calls("pip")), 1)
+        self.run_script("test", "--with-python")
+        self.assertEqual(len(self.calls("pip")), 2)
+
+    def test_failed_python_packages_end_the_run(self):
+        self.write("state/installed", "compiler\nlibrary\nrunner\nnumbers\n")
+        self.write("state/offline", "")
+        self.assertEqual(self.run_script("test", "--with-python").returncode, 1)
+        self.assertEqual(self.calls("ctest"), [])
 
     def test_other_users_install_through_sudo(self):
         self.write("state/uid", "1000\n")

@@ -26,7 +26,7 @@ _STORAGE = {
     "F64": np.float64,
 }
 _DECODE = {"BF16": formats.decode_bf16, "F8_E4M3": formats.decode_e4m3, "F8_E8M0": formats.decode_e8m0}
-_WRITABLE = {np.dtype(t): n for n, t in _STORAGE.items() if n in ("F32", "F64", "I32", "I64")}
+NAME_OF = {np.dtype(t): n for n, t in _STORAGE.items() if n in ("F32", "F64", "I32", "I64")}  # of NumPy types that need no label
 _MAX_HEADER_BYTES = 100 * 1024 * 1024
 _DATA_ALIGNMENT = 8
 
@@ -41,6 +41,11 @@ class Tensor:
     @property
     def shape(self):
         return self.data.shape
+
+    @property
+    def logical_shape(self):
+        """As the header has it: F4 counts elements, of which a byte holds two."""
+        return (*self.shape[:-1], 2 * self.shape[-1]) if self.dtype == "F4" else self.shape
 
     def decode(self):
         """The elements as float64. Refuses I8, whose meaning (E2M1 pairs or integers) the caller must know."""
@@ -133,15 +138,16 @@ def read_all(path):
 
 
 def save(path, tensors, metadata=None):
-    """Writes {name: array}; the arrays' types must be F32, F64, I32 or I64."""
+    """Writes {name: array or Tensor}; arrays must be F32, F64, I32 or I64."""
+    tensors = {n: t if isinstance(t, Tensor) else Tensor(NAME_OF[t.dtype], t) for n, t in tensors.items()}
     header, offset = {"__metadata__": metadata} if metadata else {}, 0
-    for name, array in tensors.items():
-        end = offset + array.nbytes
-        header[name] = {"dtype": _WRITABLE[array.dtype], "shape": list(array.shape), "data_offsets": [offset, end]}
+    for name, tensor in tensors.items():
+        end = offset + tensor.data.nbytes
+        header[name] = {"dtype": tensor.dtype, "shape": list(tensor.logical_shape), "data_offsets": [offset, end]}
         offset = end
     encoded = json.dumps(header, separators=(",", ":")).encode()
     encoded += b" " * (-len(encoded) % _DATA_ALIGNMENT)
     with open(path, "wb") as f:
         f.write(len(encoded).to_bytes(8, "little") + encoded)
-        for array in tensors.values():
-            f.write(np.ascontiguousarray(array).tobytes())
+        for tensor in tensors.values():
+            f.write(np.ascontiguousarray(tensor.data).tobytes())

@@ -11,7 +11,7 @@ import safetensors_np
 from v4_attention import Rope, rope_frequencies
 from v4_config import Yarn
 from v4_model import hyper_coefficients
-from v4_numerics import INDEX_BLOCK, Numerics, hadamard
+from v4_numerics import Numerics, hadamard
 
 VECTORS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../testdata/formats")
 FLASH_YARN = Yarn(factor=16.0, original_length=65536, beta_fast=32, beta_slow=1)
@@ -165,9 +165,9 @@ class SinkhornVectorsTest(unittest.TestCase):
 
 class IndexVectorTest(unittest.TestCase):
     def test_hadamard_is_the_sylvester_matrix(self):
-        index = np.arange(INDEX_BLOCK)
+        index = np.arange(Numerics.index_block)
         popcount = np.array([[bin(i & j).count("1") for j in index] for i in index])
-        np.testing.assert_array_equal(hadamard(INDEX_BLOCK), (-1.0) ** popcount)
+        np.testing.assert_array_equal(hadamard(Numerics.index_block), (-1.0) ** popcount)
 
 
 class SafetensorsTest(unittest.TestCase):

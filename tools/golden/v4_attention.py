@@ -10,7 +10,6 @@ from v4_config import CSA_RATIO
 
 SOFTMAX_BLOCK = 64  # slots whose probabilities are rounded against one running maximum
 _QUERY_CHUNK = 64  # queries handled together, to bound memory
-_Q_NORM_EPS = 1e-6
 
 
 def rms_norm(x, weight, eps, numerics):
@@ -114,13 +113,16 @@ class Indexer:
         self._rope, self._numerics = rope, numerics
 
     def picks(self, x, qr):
-        """[s, min(topk, s // 4)] entries by descending score, the lower index first among equals, -1 for none."""
+        """[s, min(topk, s // 4)] entries by descending score, the lower index first among equals, -1 for none; and by
+        how much [s] the last pick beats the best entry left out (infinite where none is)."""
         s = len(x)
         scores = self._scores(x, qr)
         candidates = (np.arange(s) + 1) // CSA_RATIO
         scores = np.where(np.arange(scores.shape[1]) < candidates[:, None], scores, -np.inf)
-        order = np.argsort(-scores, axis=1, kind="stable")[:, : self._topk]
-        return np.where(np.arange(order.shape[1]) < candidates[:, None], order, -1)
+        order = np.argsort(-scores, axis=1, kind="stable")
+        margin = selection_margin(np.take_along_axis(scores, order, axis=1), self._topk)
+        order = order[:, : self._topk]
+        return np.where(np.arange(order.shape[1]) < candidates[:, None], order, -1), margin
 
     def _scores(self, x, qr):
         numerics = self._numerics
@@ -134,6 +136,16 @@ class Indexer:
             dots = numerics.bf16(numerics.matmul(q[:, head], keys.T))
             total += numerics.bf16(np.maximum(dots, 0.0) * weights[:, head : head + 1])
         return numerics.bf16(total)
+
+
+def selection_margin(descending, count):
+    """[rows]: the gap between the last of the `count` largest scores and the next one; infinite where all are taken."""
+    if descending.shape[1] <= count:
+        return np.full(len(descending), np.inf)
+    following = descending[:, count]
+    gap = np.full(len(descending), np.inf)
+    np.subtract(descending[:, count - 1], following, out=gap, where=np.isfinite(following))
+    return gap
 
 
 class Attention:
@@ -159,20 +171,22 @@ class Attention:
             self._indexer = Indexer(checkpoint, f"{prefix}.indexer", cfg, self._rope, numerics)
 
     def forward(self, x):
-        """[s, D] -> ([s, D], the indexer's picks or None)."""
+        """[s, D] -> ([s, D], the indexer's picks or None, their margins or None)."""
         cfg, numerics, positions = self._cfg, self._numerics, np.arange(len(x))
         qr = rms_norm(numerics.linear(x, self._wq_a), self._q_norm, cfg.norm_eps, numerics)
         q = self._rope.apply(self._query(qr), positions)
         rows = rms_norm(numerics.linear(x, self._wkv), self._kv_norm, cfg.norm_eps, numerics)
         rows = numerics.kv_row(self._rope.apply(rows, positions), cfg.rope_dim)
-        columns, picks = window_columns(len(x), cfg.window), None
+        columns, picks, margin = window_columns(len(x), cfg.window), None, None
         if self._ratio:
             entries = numerics.kv_row(self._compressor.entries(x), cfg.rope_dim)
-            picks = self._indexer.picks(x, qr) if self._indexer else complete_blocks(len(x), self._ratio)
-            columns = np.concatenate([columns, np.where(picks >= 0, picks + len(rows), -1)], axis=1)
+            if self._indexer:
+                picks, margin = self._indexer.picks(x, qr)
+            visible = picks if self._indexer else complete_blocks(len(x), self._ratio)
+            columns = np.concatenate([columns, np.where(visible >= 0, visible + len(rows), -1)], axis=1)
             rows = np.concatenate([rows, entries])
         o = sparse_attention(q, rows, columns, self._sink, numerics)
-        return self._output(self._rope.apply(o, positions, inverse=True)), picks if self._indexer else None
+        return self._output(self._rope.apply(o, positions, inverse=True)), picks, margin
 
     def _query(self, qr):
         """The heads' queries, each normalised in steps of one bf16 operation (spec: model, section 8.1)."""
@@ -180,7 +194,7 @@ class Attention:
         q = numerics.linear(qr, self._wq_b).reshape(len(qr), self._cfg.num_heads, self._cfg.head_dim)
         squares = numerics.bf16(q * q)
         mean = numerics.bf16(squares.mean(axis=-1, keepdims=True))
-        mean = numerics.bf16(mean + _Q_NORM_EPS)
+        mean = numerics.bf16(mean + self._cfg.norm_eps)
         return numerics.bf16(q * numerics.bf16(1.0 / np.sqrt(mean)))
 
     def _output(self, o):

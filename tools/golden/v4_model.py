@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from v4_attention import Attention, rms_norm
+from v4_attention import Attention, rms_norm, selection_margin
 
 _SOFTPLUS_LINEAR_FROM = 20.0
 
@@ -21,6 +21,7 @@ class Trace:
     expert_ids: list = field(default_factory=list)  # [s, k] ascending
     expert_weights: list = field(default_factory=list)  # [s, k] in the order of expert_ids
     picks: list = field(default_factory=list)  # [s, min(topk, s // 4)] in pick order, or None
+    margins: list = field(default_factory=list)  # [s] the closest choice, of experts or entries
 
 
 class Model:
@@ -59,11 +60,11 @@ class Layer:
 
     def forward(self, h, ids, trace):
         x, post, comb = self._hc_attn.pre(h)
-        attn_out, picks = self._attention.forward(rms_norm(x, self._attn_norm, self._eps, self._numerics))
+        attn_out, picks, pick_margin = self._attention.forward(rms_norm(x, self._attn_norm, self._eps, self._numerics))
         h = self._hc_attn.post(attn_out, h, post, comb)
         x, post, comb = self._hc_ffn.pre(h)
         x = rms_norm(x, self._ffn_norm, self._eps, self._numerics)
-        ffn_out, expert_ids, expert_weights = self._moe.forward(x, ids)
+        ffn_out, expert_ids, expert_weights, margin = self._moe.forward(x, ids)
         h = self._hc_ffn.post(ffn_out, h, post, comb)
         if trace is not None:
             trace.streams.append(h)
@@ -72,6 +73,7 @@ class Layer:
             trace.expert_ids.append(expert_ids)
             trace.expert_weights.append(expert_weights)
             trace.picks.append(picks)
+            trace.margins.append(margin if pick_margin is None else np.minimum(margin, pick_margin))
         return h
 
 
@@ -173,8 +175,8 @@ class Moe:
         self._k, self._scale, self._numerics = k, cfg.route_scale, numerics
 
     def forward(self, x, ids):
-        """[s, D] -> (out [s, D], expert ids [s, k] ascending, their weights)."""
-        expert_ids, weights = self._route(x, ids)
+        """[s, D] -> (out [s, D], expert ids [s, k] ascending, their weights, margins [s] of the choice)."""
+        expert_ids, weights, margin = self._route(x, ids)
         acc = np.zeros_like(x)
         for e, expert in enumerate(self._experts):
             tokens, slots = np.nonzero(expert_ids == e)
@@ -182,7 +184,7 @@ class Moe:
                 y = expert.forward(x[tokens], weights[tokens, slots])
                 acc[tokens] = self._numerics.f32(acc[tokens] + y)
         out = self._numerics.bf16(acc + self._shared.forward(x, None))
-        return out, expert_ids, weights
+        return out, expert_ids, weights, margin
 
     def _route(self, x, ids):
         f32 = self._numerics.f32
@@ -191,13 +193,16 @@ class Moe:
         softplus = f32(np.where(logits > _SOFTPLUS_LINEAR_FROM, logits, softplus))
         affinity = f32(np.sqrt(softplus))
         if self._tid2eid is not None:
-            chosen = self._tid2eid[ids]
+            chosen, margin = self._tid2eid[ids], np.full(len(x), np.inf)
         else:
-            chosen = np.argsort(-f32(affinity + self._bias), axis=1, kind="stable")[:, : self._k]
+            scores = f32(affinity + self._bias)
+            order = np.argsort(-scores, axis=1, kind="stable")
+            margin = selection_margin(np.take_along_axis(scores, order, axis=1), self._k)
+            chosen = order[:, : self._k]
         chosen = np.sort(chosen, axis=1)
         weights = np.take_along_axis(affinity, chosen, axis=1)
         weights = f32(weights / f32(weights.sum(axis=1, keepdims=True)))
-        return chosen, f32(weights * self._scale)
+        return chosen, f32(weights * self._scale), margin
 
 
 def _rows_are_distinct_ids(table, count):

@@ -9,10 +9,6 @@ import numpy as np
 
 import formats
 
-LINEAR_BLOCK = 128
-KV_BLOCK = 64
-INDEX_BLOCK = 32
-
 
 @dataclass(frozen=True)
 class Numerics:
@@ -21,6 +17,9 @@ class Numerics:
     quantize_kv: bool  # E4M3, blocks of 64, window and compressed rows without their rotary channels
     quantize_indexer: bool  # Hadamard rotation, then E2M1, blocks of 32, indexer queries and keys
     accumulate_f32: bool = False  # products of matrices in f32: another summation order, for noise measurements
+    linear_block: int = 128  # channels that share a scale; other lengths only to see whether a check can tell
+    kv_block: int = 64
+    index_block: int = 32
 
     @classmethod
     def of(cls, data_format):
@@ -30,6 +29,10 @@ class Numerics:
     def without(self, names):
         """A variant with some roundings left out, for sensitivity measurements."""
         return replace(self, **{f"quantize_{name}": False for name in names})
+
+    def with_blocks(self, **blocks):
+        """A variant with other block lengths, for sensitivity measurements."""
+        return replace(self, **blocks)
 
     def with_f32_accumulation(self):
         return replace(self, accumulate_f32=True)
@@ -49,7 +52,7 @@ class Numerics:
     def linear(self, x, linear):
         """A weight's product with its input, bf16 (spec: quantization, section 5)."""
         if linear.quantized and self.quantize_linear_input:
-            x = formats.fake_quantize_fp8(x, LINEAR_BLOCK)
+            x = formats.fake_quantize_fp8(x, self.linear_block)
         return self.bf16(self.matmul(x, linear.weight.T))
 
     def kv_row(self, row, rope_dim):
@@ -57,14 +60,16 @@ class Numerics:
         if not self.quantize_kv:
             return row
         split = row.shape[-1] - rope_dim
-        return np.concatenate([formats.fake_quantize_fp8(row[..., :split], KV_BLOCK), row[..., split:]], axis=-1)
+        if split == 0:
+            return row
+        return np.concatenate([formats.fake_quantize_fp8(row[..., :split], self.kv_block), row[..., split:]], axis=-1)
 
     def index_vector(self, x):
         """The rotated and rounded form of indexer queries and keys (spec: model, sections 8.4 and 8.5)."""
         if not self.quantize_indexer:
             return x
         rotated = self.bf16(x @ hadamard(x.shape[-1]) * x.shape[-1] ** -0.5)
-        return formats.fake_quantize_fp4(rotated, INDEX_BLOCK)
+        return formats.fake_quantize_fp4(rotated, self.index_block)
 
 
 def hadamard(size):

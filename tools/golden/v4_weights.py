@@ -102,6 +102,8 @@ class Checkpoint:
             return Linear(self._checked(name, self._stacked_expert(name), shape), quantized=False)
         if tensor.dtype in ("F32", "BF16"):
             return Linear(self._checked(name, tensor.decode(), shape), quantized=False)
+        if tensor.dtype == "I8" and tensor.shape == tuple(shape):
+            return Linear(self._dequantize_int8(name, tensor), quantized=False)
         dequantize = {"F8_E4M3": self._dequantize_fp8, "I8": self._dequantize_fp4}.get(tensor.dtype)
         if dequantize is None:
             raise ValueError(f"{self.path}: tensor '{name}' is {tensor.dtype}, expected F8_E4M3, I8, BF16 or F32")
@@ -112,6 +114,11 @@ class Checkpoint:
         scales = self._scales(name, (-(-rows // FP8_TILE), -(-columns // FP8_TILE)))
         scales = np.repeat(np.repeat(scales, FP8_TILE, axis=0), FP8_TILE, axis=1)
         return tensor.decode() * scales[:rows, :columns]
+
+    def _dequantize_int8(self, name, tensor):
+        """One BF16 or F32 scale per row (spec: quantization, section 8); not rounded to bf16."""
+        scale = self.plain(name.removesuffix(".weight") + ".scale", (tensor.shape[0],))
+        return tensor.data.astype(np.float64) * scale[:, None]
 
     def _dequantize_fp4(self, name, tensor):
         values = formats.decode_packed_e2m1(tensor.data)
@@ -136,7 +143,7 @@ class Checkpoint:
         return {"1": weight[:half], "2": weight, "3": weight[half:]}[match[3]]
 
     def _read(self, name):
-        for candidate in (name, _transformers_name(name)):
+        for candidate in (name, transformers_name(name)):
             if candidate in self._file_of:
                 return self._file_of[candidate].read(candidate)
         return None
@@ -160,7 +167,7 @@ def _open_files(path):
     return [safetensors_np.File(os.path.join(path, shard)) for shard in shards]
 
 
-def _transformers_name(name):
+def transformers_name(name):
     match = re.fullmatch(r"layers\.(\d+)\.(.+)", name)
     if not match:
         return _TOP_LEVEL_NAMES.get(name)
