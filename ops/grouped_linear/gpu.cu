@@ -69,7 +69,7 @@ __global__ void GroupedLinearKernel(Operand x, Operand w, const __grid_constant_
 Support GroupedLinearWarpSupports(const Context&, const GroupedLinear::Args& a) {
   VX_REQUIRE(a.w.size() <= size_t(kMaxExperts), "more than 512 experts");
   VX_REQUIRE(a.y.dim(0) <= (1 << 21), "more than 2^21 pairs");  // a tile's first pair and expert share 31 bits
-  return {};
+  return WarpOperands(a.x.data.dtype(), a.w[0].data.dtype());
 }
 
 Status GroupedLinearWarp(const Context& ctx, const GroupedLinear::Args& a) {

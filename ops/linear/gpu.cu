@@ -26,7 +26,7 @@ __global__ void LinearKernel(Operand x, Operand w, Output y, int n, int out, int
 
 }  // namespace
 
-Support LinearWarpSupports(const Context&, const Linear::Args&) { return {}; }
+Support LinearWarpSupports(const Context&, const Linear::Args& a) { return WarpOperands(a.x.data.dtype(), a.w.data.dtype()); }
 
 Status LinearWarp(const Context& ctx, const Linear::Args& a) {
   const int n = int(a.x.data.dim(0)), out = int(a.w.data.dim(0)), k = int(a.x.Columns());

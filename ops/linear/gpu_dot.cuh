@@ -156,6 +156,13 @@ struct Output {
 };
 inline Output OutputOf(const MutTensorView& y) { return {y.mut_raw(), y.stride(0), y.dtype() == DType::kBF16}; }
 
+// The operands that Dot() cannot decode.
+inline Support WarpOperands(DType x, DType w) {
+  VX_REQUIRE(x != DType::kI8, "sums of I8 by I8 are exact, and these are f32");
+  VX_REQUIRE(w != DType::kQ8_0 && w != DType::kMXFP4, "blocks of GGUF are not decoded here");
+  return {};
+}
+
 // Calls f.template operator()<dtype>() for the format of a weight.
 template <class F>
 void WithWeightType(DType t, F&& f) {
