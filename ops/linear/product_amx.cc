@@ -39,6 +39,8 @@ namespace {
 
 constexpr int64_t kStepTiles = kStep / 32 * (kBlockRows / kTileRows);
 constexpr int64_t kStepBytes = kStepTiles * kTileBytes;
+constexpr int64_t kGroup = 4;          // steps that are decoded before they are multiplied
+constexpr int64_t kAheadBytes = 512;   // of a row, between asking for codes and decoding them
 
 // Tile registers: results c[w tile][x block], operands.
 #define VX_C00 "%%tmm0"
@@ -96,35 +98,50 @@ struct WeightBlock {
   const uint8_t* next;  // the codes of the block that follows, to be prefetched
 };
 
-// Decodes elements [k, k + 64) of all 32 rows into four tiles, [half of the elements][half of the rows].
-template <DType kFormat, bool kWhole>
-inline void DecodeStep(const WeightBlock& w, int64_t k, uint8_t* tiles) {
+// Decodes elements [k, k + 64) of up to 32 rows into four tiles, [half of the elements][half of the rows]; zeros where
+// w has none.
+template <DType kFormat>
+void DecodeEdge(const WeightBlock& w, int64_t k, uint8_t* tiles) {
   const CodeRows rows = w.rows;  // a copy that the stores below cannot change, as far as the compiler knows
-  const int64_t begin = w.begin, count = w.count, valid = kWhole ? kStep : std::min(kStep, w.k - k);
+  const int64_t begin = w.begin, count = w.count, valid = std::min(kStep, w.k - k);
   for (int64_t r = 0; r < kBlockRows; ++r) {
     Bf16Pair p = {_mm512_setzero_si512(), _mm512_setzero_si512()};
-    if (kWhole || r < count) p = Decode<kFormat>::Get(rows, begin + r, k, valid);
+    if (r < count) p = Decode<kFormat>::Get(rows, begin + r, k, valid);
     uint8_t* out = tiles + r / kTileRows * kTileBytes + r % kTileRows * 64;
     _mm512_store_si512(out, p.v[0]);
     _mm512_store_si512(out + 2 * kTileBytes, p.v[1]);
   }
 }
 
-// Brings the codes that are needed `kAhead` bytes of a row later, from the next block of rows at the end of a row.
-template <DType kFormat>
-inline void PrefetchStep(const WeightBlock& w, int64_t k) {
-  constexpr int64_t kAhead = kFormat == DType::kE2M1x2 ? 384 : 512, kBytes = BytesOfElements(kFormat, kStep);
-  const int64_t row_bytes = w.rows.stride;
-  int64_t offset = BytesOfElements(kFormat, k) + kAhead;
-  const uint8_t* base = w.rows.Row(w.begin);
-  if (offset >= row_bytes) {
-    base = w.next;
-    offset = std::min(offset - row_bytes, row_bytes);
+// Decodes kCount whole steps from element k on, a row at a time: a row's codes are then read as a short run, which costs
+// the processor less than a line of each of 32 rows in turn. Asks for the codes that are needed kAheadBytes of a row
+// later, of the next block of rows at the end of a row.
+template <DType kFormat, int64_t kCount>
+inline void DecodeSteps(const WeightBlock& w, int64_t k, uint8_t* tiles) {
+  const CodeRows rows = w.rows;
+  const int64_t begin = w.begin, bytes = BytesOfElements(kFormat, kCount * kStep);
+  const int64_t offset = BytesOfElements(kFormat, k) + kAheadBytes;
+  const bool wraps = offset + bytes > rows.stride;
+  const uint8_t* next = wraps ? w.next + std::max<int64_t>(0, offset - rows.stride) : rows.Row(begin) + offset;
+  for (int64_t r = 0; r < kBlockRows; ++r, next += rows.stride) {
+    for (int64_t line = 0; line < bytes; line += 64) _mm_prefetch(next + line, _MM_HINT_T1);
+    uint8_t* out = tiles + r / kTileRows * kTileBytes + r % kTileRows * 64;
+#pragma GCC unroll 4
+    for (int64_t i = 0; i < kCount; ++i, out += kStepBytes) {
+      const Bf16Pair p = Decode<kFormat>::Get(rows, begin + r, k + i * kStep, kStep);
+      _mm512_store_si512(out, p.v[0]);
+      _mm512_store_si512(out + 2 * kTileBytes, p.v[1]);
+    }
   }
-  if (kBytes < 64 && offset % 64 != 0) return;
-  for (int64_t r = 0; r < kBlockRows; ++r) {
-    for (int64_t line = 0; line < kBytes; line += 64) _mm_prefetch(base + r * row_bytes + offset + line, _MM_HINT_T0);
-    if (kBytes < 64) _mm_prefetch(base + r * row_bytes + offset, _MM_HINT_T0);
+}
+
+// The same request for BF16, which is not decoded: 64 elements of 32 rows.
+inline void PrefetchStep(const WeightBlock& w, int64_t k) {
+  const int64_t stride = w.rows.stride, offset = 2 * k + kAheadBytes;
+  const uint8_t* next = offset < stride ? w.rows.Row(w.begin) + offset : w.next + std::min(offset - stride, stride);
+  for (int64_t r = 0; r < kBlockRows; ++r, next += stride) {
+    _mm_prefetch(next, _MM_HINT_T0);
+    _mm_prefetch(next + 64, _MM_HINT_T0);
   }
 }
 
@@ -193,25 +210,24 @@ inline void ZeroResults() {
 // Up to two blocks of x times a block of w that is read once. Tiles are configured for the blocks.
 template <DType kFormat, class Y, bool kTwo>
 void StreamDecoded(const WeightBlock& w, const InputBlock& b0, const InputBlock* b1, MutTensorView y) {
-  // Tiles are read some steps after they were written: a load that catches up with a store waits for it.
-  constexpr int64_t kDelay = 2, kRing = 4;
-  alignas(64) uint8_t ring[kRing * kStepBytes];
+  alignas(64) uint8_t group[kGroup * kStepBytes];
   const uint8_t *x0 = b0.data, *x1 = kTwo ? b1->data : nullptr;
   const int64_t n0 = b0.count, n1 = kTwo ? b1->count : 0;
   const int64_t steps = CeilDiv(w.k, kStep), whole = w.count == kBlockRows ? w.k / kStep : 0;
   ZeroResults<kTwo>();
-  for (int64_t s = 0; s < steps + kDelay; ++s) {
-    uint8_t* tiles = ring + s % kRing * kStepBytes;
-    if (s < whole) {
-      PrefetchStep<kFormat>(w, s * kStep);
-      DecodeStep<kFormat, true>(w, s * kStep, tiles);
-    } else if (s < steps) {
-      DecodeStep<kFormat, false>(w, s * kStep, tiles);
+  for (int64_t s = 0; s < steps;) {
+    const int64_t count = whole - s >= kGroup ? kGroup : 1;
+    if (count == kGroup) {
+      DecodeSteps<kFormat, kGroup>(w, s * kStep, group);
+    } else if (s < whole) {
+      DecodeSteps<kFormat, 1>(w, s * kStep, group);
+    } else {
+      DecodeEdge<kFormat>(w, s * kStep, group);
     }
-    if (s < kDelay) continue;
-    MultiplyStep<kTwo>(ring + (s - kDelay) % kRing * kStepBytes, x0, n0, x1, n1);
-    x0 += 128 * n0;
-    x1 += 128 * n1;
+    for (int64_t i = 0; i < count; ++i, x0 += 128 * n0, x1 += 128 * n1) {
+      MultiplyStep<kTwo>(group + i * kStepBytes, x0, n0, x1, n1);
+    }
+    s += count;
   }
   StoreResults<Y>(w, b0, b1, y);
 }
@@ -224,12 +240,12 @@ void StreamInPlace(const WeightBlock& w, const InputBlock& b0, const InputBlock*
   ZeroResults<kTwo>();
   int64_t k = 0;
   for (; k + kStep <= w.k; k += kStep, x0 += 128 * n0, x1 += 128 * n1) {
-    PrefetchStep<DType::kBF16>(w, k);
+    PrefetchStep(w, k);
     MultiplyStepInPlace<kTwo>(w.rows.Row(w.begin) + 2 * k, w.rows.stride, x0, n0, x1, n1);
   }
   if (k < w.k) {
     alignas(64) uint8_t tiles[kStepBytes];
-    DecodeStep<DType::kBF16, false>(w, k, tiles);
+    DecodeEdge<DType::kBF16>(w, k, tiles);
     MultiplyStep<kTwo>(tiles, x0, n0, x1, n1);
   }
   StoreResults<Y>(w, b0, b1, y);
@@ -249,11 +265,12 @@ template <DType kFormat, class Y>
 void MultiplyPanel(const WeightBlock& w, std::span<const InputBlock> x, uint8_t* panel, MutTensorView y) {
   const int64_t whole = w.count == kBlockRows ? w.k / kStep * kStep : 0;
   uint8_t* tiles = panel;
-  for (int64_t k = 0; k < whole; k += kStep, tiles += kStepBytes) {
-    PrefetchStep<kFormat>(w, k);
-    DecodeStep<kFormat, true>(w, k, tiles);
+  int64_t k = 0;
+  for (; k + kGroup * kStep <= whole; k += kGroup * kStep, tiles += kGroup * kStepBytes) {
+    DecodeSteps<kFormat, kGroup>(w, k, tiles);
   }
-  for (int64_t k = whole; k < w.k; k += kStep, tiles += kStepBytes) DecodeStep<kFormat, false>(w, k, tiles);
+  for (; k < whole; k += kStep, tiles += kStepBytes) DecodeSteps<kFormat, 1>(w, k, tiles);
+  for (; k < w.k; k += kStep, tiles += kStepBytes) DecodeEdge<kFormat>(w, k, tiles);
   const int64_t steps = CeilDiv(w.k, kStep);
   for (size_t b = 0; b < x.size(); b += 2) {
     const InputBlock& b0 = x[b];
