@@ -34,6 +34,19 @@ std::string IsSeed(const std::string& text) {
   return error == std::errc() && stop == end ? "" : fmt::format("Value {} not in range 0 to 2^64 - 1", text);
 }
 
+// The GGUF file of a directory that holds one and no safetensors file; otherwise the directory.
+Result<std::string> OnlyGgufIn(const std::string& directory) {
+  VX_ASSIGN(const std::vector<std::string> names, ListDirectory(directory));
+  std::string gguf;
+  for (const std::string& name : names) {
+    if (name.ends_with(".safetensors")) return directory;
+    if (!IsGgufPath(name)) continue;
+    if (!gguf.empty()) return directory;
+    gguf = name;
+  }
+  return gguf.empty() ? directory : JoinPath(directory, gguf);
+}
+
 // The tokenizer.json inside a GGUF file, or else the one beside it.
 Result<std::unique_ptr<Tokenizer>> GgufTokenizer(const std::string& path) {
   VX_ASSIGN(const GgufFile file, GgufFile::Open(path));
@@ -86,6 +99,7 @@ void ModelFlags::DeclareSynthetic(CLI::App& app) {
 
 Result<std::string> ModelFlags::CheckpointPath() const {
   if (ckpt_path.empty()) return TinyModel();
+  if (IsDirectory(ckpt_path)) return OnlyGgufIn(ckpt_path);
   return ckpt_path;
 }
 

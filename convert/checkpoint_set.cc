@@ -9,6 +9,7 @@
 
 #include "io/checkpoint_index.h"
 #include "io/file.h"
+#include "io/gguf.h"
 #include "io/quote.h"
 #include "model/tensor_names.h"
 
@@ -30,6 +31,7 @@ Result<CheckpointSet> CheckpointSet::Open(const std::string& path, ProblemList& 
     VX_TRY(set.ChooseFiles(problems));
   } else {
     if (!FileExists(path)) return NotFound(fmt::format("{}: found no such file, expected a checkpoint", path));
+    if (IsGgufPath(path)) return Unsupported(fmt::format("{}: found a GGUF file, expected safetensors", path));
     const std::filesystem::path file(path);
     set.directory_ = file.has_parent_path() ? file.parent_path().string() : ".";
     set.file_names_ = {file.filename().string()};
