@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <clocale>
+#include <csignal>
 #include <cstring>
 #include <iostream>
 #include <memory>
@@ -59,7 +60,10 @@ class LineReader {
       return line;
     }
     int count = 0;
+    // The editor takes the terminal over after it has shown the prompt: until then Ctrl-C still is a signal.
+    const auto before = std::signal(SIGINT, SIG_IGN);
     const char* text = el_gets(edit_, &count);
+    std::signal(SIGINT, before);
     if (text == nullptr || count <= 0) return std::nullopt;
     line.assign(text, size_t(count));
     HistEvent event;
