@@ -44,6 +44,9 @@ class LineReader {
     // While a line is edited Ctrl-C is a key that empties it; during an answer it is the signal that stops it.
     el_set(edit_, EL_SETTY, "-d", "-isig", nullptr);
     el_set(edit_, EL_BIND, "^C", "em-kill-line", nullptr);
+    // A Ctrl-D typed during an answer, before the editor has the terminal, arrives as a zero byte, which libedit would
+    // take for "quote the next key".
+    el_set(edit_, EL_BIND, "^@", "em-delete-or-list", nullptr);
     el_source(edit_, nullptr);
   }
   ~LineReader() {

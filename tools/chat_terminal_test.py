@@ -42,20 +42,19 @@ class Terminal:
                 sys.exit(f"the program ended before {wanted!r}; saw {self.unread!r}")
         self.unread = self.unread.split(wanted, 1)[1]
 
-    def end_input(self):
-        """Types Ctrl-D until the program ends; its wait status. One that comes between two lines can be lost: the line
-        editor takes the terminal over after it has shown the prompt."""
-        for _ in range(2 * DEADLINE_SECONDS):
-            os.write(self.fd, b"\x04")
-            time.sleep(0.5)
+    def wait(self):
+        """The program's wait status."""
+        end = time.monotonic() + DEADLINE_SECONDS
+        while time.monotonic() < end:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
                 return status
-        sys.exit(f"Ctrl-D: the program still runs after {DEADLINE_SECONDS} s")
+            time.sleep(0.05)
+        sys.exit(f"the program still runs after {DEADLINE_SECONDS} s")
 
 
-def main():
-    chat = Terminal(sys.argv[1], "chat", "--temperature", "0", "--threads", "1")
+def check_editing(vexil):
+    chat = Terminal(vexil, "chat", "--temperature", "0", "--threads", "1")
     chat.read_until(PROMPT)
     chat.write("中国首都是哪里？\n")
     chat.read_until("中国的首都是北京。\r\n")
@@ -67,8 +66,25 @@ def main():
     chat.write("What is the capital of France?\n")
     chat.read_until("The capital of France is Paris.\r\n")
     chat.read_until(PROMPT)
-    if (status := chat.end_input()) != 0:
+    chat.write("\x04")
+    if (status := chat.wait()) != 0:
         sys.exit(f"Ctrl-D: found wait status {status}, expected 0")
+
+
+def check_end_during_answer(vexil):
+    """Ctrl-D while the terminal is not the line editor's ends the program once the answer is complete."""
+    chat = Terminal(vexil, "chat", "--temperature", "0", "--threads", "1")
+    chat.read_until(PROMPT)
+    chat.write("What is the capital of France?\n")
+    chat.read_until("The")
+    chat.write("\x04")
+    if (status := chat.wait()) != 0:
+        sys.exit(f"Ctrl-D during an answer: found wait status {status}, expected 0")
+
+
+def main():
+    check_editing(sys.argv[1])
+    check_end_during_answer(sys.argv[1])
 
 
 if __name__ == "__main__":
