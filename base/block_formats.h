@@ -32,7 +32,9 @@ struct MXFP4 {
   E8M0 scale;
   uint8_t pairs[kBlockElements / 2] = {};
 
-  uint8_t Code(int i) const { return uint8_t(i < kBlockElements / 2 ? pairs[i] & 15 : pairs[i - kBlockElements / 2] >> 4); }
+  uint8_t Code(int i) const {
+    return uint8_t(i < kBlockElements / 2 ? pairs[i] & 15 : pairs[i - kBlockElements / 2] >> 4);
+  }
   float At(int i) const { return scale.ToFloat() * E2M1x2::kValues[Code(i)]; }
   static MXFP4 FromCodes(E8M0 scale, const uint8_t (&codes)[kBlockElements]);
   // The block nearest to 32 finite values, by the rule of the published checkpoints: the smallest power of two s with
@@ -56,7 +58,8 @@ inline Q8_0 Q8_0::From(const float* x) {
   const float step = block_formats::AbsMax(x) / 127.0f;
   const float inverse = step != 0 ? 1.0f / step : 0.0f;
   Q8_0 block{F16::From(step), {}};
-  for (int i = 0; i < kBlockElements; ++i) block.codes[i] = int8_t(std::clamp(std::round(x[i] * inverse), -127.0f, 127.0f));
+  for (int i = 0; i < kBlockElements; ++i)
+    block.codes[i] = int8_t(std::clamp(std::round(x[i] * inverse), -127.0f, 127.0f));
   return block;
 }
 
@@ -71,7 +74,7 @@ inline MXFP4 MXFP4::From(const float* x) {
   constexpr float kFloor = E2M1x2::kMax * 0x1p-126f;
   int exponent = 0;
   const float fraction = std::frexp(std::max(block_formats::AbsMax(x), kFloor) / E2M1x2::kMax, &exponent);
-  if (fraction == 0.5f) --exponent;  // an exact power of two is its own scale
+  if (fraction == 0.5f) --exponent;    // an exact power of two is its own scale
   exponent = std::min(exponent, 125);  // 6 * 2^126 would be infinite
   const float inverse = std::ldexp(1.0f, -exponent);
   uint8_t codes[kBlockElements];

@@ -12,8 +12,7 @@ namespace vexil {
 }  // namespace vexil
 
 // Aborts with the place and the sentence `what` (a literal) when `cond` is false.
-#define VX_CHECK(cond, what) \
-  ((cond) ? (void)0 : ::vexil::CheckFailed(__FILE__, __LINE__, #cond, what))
+#define VX_CHECK(cond, what) ((cond) ? (void)0 : ::vexil::CheckFailed(__FILE__, __LINE__, #cond, what))
 #ifdef NDEBUG
 #define VX_DCHECK(cond, what) ((void)sizeof((cond) ? 1 : 0))
 #else

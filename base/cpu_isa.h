@@ -10,11 +10,11 @@
 namespace vexil {
 
 // enumerator, name on the command line, what it takes.
-#define VX_CPU_ISAS(X)                                                                        \
+#define VX_CPU_ISAS(X)                                              \
   X(kPortable, "portable", "up to SSE4 on x86-64, NEON on aarch64") \
-  X(kAvx2, "avx2", "AVX2, FMA, F16C")                                                         \
-  X(kAvx512, "avx512", "AVX-512 F, BW, CD, DQ, VL")                                           \
-  X(kAvx512Bf16, "avx512bf16", "AVX-512 BF16 and VBMI")                                       \
+  X(kAvx2, "avx2", "AVX2, FMA, F16C")                               \
+  X(kAvx512, "avx512", "AVX-512 F, BW, CD, DQ, VL")                 \
+  X(kAvx512Bf16, "avx512bf16", "AVX-512 BF16 and VBMI")             \
   X(kAmx, "amx", "AMX tiles of BF16, with the system's permission")
 
 enum class CpuIsa : uint8_t {

@@ -102,7 +102,7 @@ inline E4M3 E4M3::From(float f) {
   const uint32_t a = u & 0x7fffffffu;
   if (a > 0x7f800000u) return {uint8_t(sign | 0x7fu)};
   if (a >= 0x43e80000u) return {uint8_t(sign | 0x7eu)};  // >= 464, the midpoint above 448
-  if (a < 0x3c800000u) {                                  // below 2^-6: multiples of 2^-9
+  if (a < 0x3c800000u) {                                 // below 2^-6: multiples of 2^-9
     return {uint8_t(sign | uint8_t(std::nearbyint(std::bit_cast<float>(a) * 0x1p9f)))};
   }
   const uint32_t r = a + 0x7ffffu + ((a >> 20) & 1u) - (120u << 23);

@@ -23,14 +23,14 @@
 namespace vexil {
 
 // name, what a user of the library may conclude from it
-#define VX_CODES(X)                                               \
+#define VX_CODES(X)                                                    \
   X(kInvalidArgument, "the input is wrong; the same call fails again") \
-  X(kNotFound, "a named thing does not exist")                    \
-  X(kUnsupported, "valid, but this build or device cannot do it") \
-  X(kResourceExhausted, "memory, disk or another bound was hit")  \
-  X(kUnavailable, "a device or peer does not answer")             \
-  X(kCancelled, "the caller asked to stop")                       \
-  X(kDataLoss, "a file is damaged or truncated")                  \
+  X(kNotFound, "a named thing does not exist")                         \
+  X(kUnsupported, "valid, but this build or device cannot do it")      \
+  X(kResourceExhausted, "memory, disk or another bound was hit")       \
+  X(kUnavailable, "a device or peer does not answer")                  \
+  X(kCancelled, "the caller asked to stop")                            \
+  X(kDataLoss, "a file is damaged or truncated")                       \
   X(kInternal, "a fault of this program")
 
 enum class Code : uint8_t {
@@ -93,17 +93,17 @@ class [[nodiscard]] Result : public tl::expected<T, Status> {
 #define VX_CONCAT(a, b) VX_CONCAT_(a, b)
 // Returns the Status of `expr` to the caller unless it is ok.
 #define VX_TRY(expr) VX_TRY_(expr, VX_CONCAT(vx_status_, __LINE__))
-#define VX_TRY_(expr, name)                                \
-  do {                                                     \
-    if (::vexil::Status name = (expr); !name.ok()) {       \
-      return name;                                         \
-    }                                                      \
+#define VX_TRY_(expr, name)                          \
+  do {                                               \
+    if (::vexil::Status name = (expr); !name.ok()) { \
+      return name;                                   \
+    }                                                \
   } while (0)
 // Declares or assigns `decl` from a Result, or returns its error to the caller.
 #define VX_ASSIGN(decl, expr) VX_ASSIGN_(decl, expr, VX_CONCAT(vx_result_, __LINE__))
-#define VX_ASSIGN_(decl, expr, name)             \
-  auto name = (expr);                            \
-  if (!name.ok()) {                              \
-    return std::move(name).TakeError();          \
-  }                                              \
+#define VX_ASSIGN_(decl, expr, name)    \
+  auto name = (expr);                   \
+  if (!name.ok()) {                     \
+    return std::move(name).TakeError(); \
+  }                                     \
   decl = *std::move(name)

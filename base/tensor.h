@@ -69,7 +69,7 @@ inline constexpr bool kHasDType = false
     ;
 
 template <class T>
-  requires kHasDType<T>
+requires kHasDType<T>
 constexpr DType DTypeOf() {
 #define X(e, name, bytes, type) \
   if constexpr (std::is_same_v<T, type>) return DType::e;
@@ -174,8 +174,7 @@ class TensorView {
 class MutTensorView : public TensorView {
  public:
   MutTensorView() = default;
-  MutTensorView(void* data, DType dtype, Dims dims, DeviceId device = {})
-      : TensorView(data, dtype, dims, device) {}
+  MutTensorView(void* data, DType dtype, Dims dims, DeviceId device = {}) : TensorView(data, dtype, dims, device) {}
 
   template <class T>
   T* MutData() const {

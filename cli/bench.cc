@@ -168,7 +168,8 @@ struct ModelCommand {
     ShowProgress("loading the model ...");
     VX_ASSIGN(const std::unique_ptr<Model> model, flags.LoadModel());
     const EngineOptions engine = flags.ToEngineOptions();
-    ThreadPool threads(engine.threads > 0 ? engine.threads : ThreadPool::AvailableProcessors(), {.pin = engine.pin_threads});
+    ThreadPool threads(engine.threads > 0 ? engine.threads : ThreadPool::AvailableProcessors(),
+                       {.pin = engine.pin_threads});
     std::string rows = "batch,context,prefill_tokens_per_s,decode_tokens_per_s,decode_spread\n";
     VX_TRY(Print(fmt::format("{:>6} {:>8} {:>14} {:>14} {:>8}\n", "batch", "context", "prefill tok/s", "decode tok/s",
                              "spread")));

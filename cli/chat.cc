@@ -37,7 +37,8 @@ class LineReader {
     if (edit_ == nullptr || history_ == nullptr) return;
     HistEvent event;
     history(history_, &event, H_SETSIZE, 1000);
-    el_set(edit_, EL_PROMPT, +[](EditLine*) { return const_cast<char*>("> "); });
+    el_set(
+        edit_, EL_PROMPT, +[](EditLine*) { return const_cast<char*>("> "); });
     el_set(edit_, EL_EDITOR, "emacs");
     el_set(edit_, EL_HIST, history, history_);
     el_set(edit_, EL_SIGNAL, 1);
@@ -177,7 +178,9 @@ void AddChat(CLI::App& app, Command& command) {
   CLI::App* sub = app.add_subcommand("chat", "talk with the model");
   auto f = std::make_shared<Flags>();
   f->model.Declare(*sub);
-  sub->add_option("--max-new-tokens", f->max_new_tokens, "tokens of an answer at most")->check(CLI::Range(int64_t(1), int64_t(1) << 20))->capture_default_str();
+  sub->add_option("--max-new-tokens", f->max_new_tokens, "tokens of an answer at most")
+      ->check(CLI::Range(int64_t(1), int64_t(1) << 20))
+      ->capture_default_str();
   DeclareSampling(*sub, f->sampling);
   DeclareThinking(*sub, f->style.thinking);
   sub->add_option("--system", f->style.system, "system message");

@@ -53,7 +53,8 @@ Result<std::unique_ptr<Tokenizer>> GgufTokenizer(const std::string& path) {
   const GgufValue* value = file.FindValue(kGgufTokenizerJson);
   if (value != nullptr && value->Text()) {
     Result<std::unique_ptr<Tokenizer>> tokenizer = Tokenizer::FromJson(*value->Text());
-    if (!tokenizer.ok()) return std::move(tokenizer).TakeError().Prefix(fmt::format("{}: {}", path, kGgufTokenizerJson));
+    if (!tokenizer.ok())
+      return std::move(tokenizer).TakeError().Prefix(fmt::format("{}: {}", path, kGgufTokenizerJson));
     return tokenizer;
   }
   const std::string beside = (std::filesystem::path(path).parent_path() / "tokenizer.json").string();
@@ -77,24 +78,29 @@ void OnInterrupt(int) {
 
 void ModelFlags::Declare(CLI::App& app) {
   app.add_option("--ckpt-path", ckpt_path, "checkpoint directory, safetensors or GGUF file (default: models/tiny)");
-  app.add_option("--config", config, "configuration file (default: config.json beside the weights; a GGUF file has its own)");
+  app.add_option("--config", config,
+                 "configuration file (default: config.json beside the weights; a GGUF file has its own)");
   app.add_option("--data-format", data_format, "what is computed (default: fp8 for fp8/fp4 checkpoints, else bf16)")
       ->check(CLI::IsMember({"fp8", "bf16", "f32"}));
-  app.add_option("--device", device, "cpu, cuda or cuda:N: where the model runs (see vexil devices)")->capture_default_str();
+  app.add_option("--device", device, "cpu, cuda or cuda:N: where the model runs (see vexil devices)")
+      ->capture_default_str();
   app.add_option("--threads", threads, "threads (default: all processors of this process)")->check(CLI::Range(0, 1024));
   app.add_option("--max-context", max_context, "tokens of one sequence (default: what the model allows)")
       ->check(CLI::Range(int64_t(0), int64_t(1) << 20));
-  app.add_option("--kernels", kernels, "best, or plain: the readable kernels only")->check(CLI::IsMember({"best", "plain"}));
+  app.add_option("--kernels", kernels, "best, or plain: the readable kernels only")
+      ->check(CLI::IsMember({"best", "plain"}));
   app.add_flag("--pin", pin, "bind each thread to a processor of its own, for machines that nobody shares");
   app.add_option("--cpu-isa", cpu_isa, "instructions that kernels may use at most (default: all that this machine has)")
       ->check(CLI::IsMember(CpuIsaNames()));
-  app.add_flag("--unclamped-shared-expert", unclamped_shared_expert, "do not clamp the shared expert, as the first release");
+  app.add_flag("--unclamped-shared-expert", unclamped_shared_expert,
+               "do not clamp the shared expert, as the first release");
 }
 
 void ModelFlags::DeclareSynthetic(CLI::App& app) {
   app.add_option("--synthetic", synthetic, "a seed: random weights, made on the device, for the model of --config")
       ->check(CLI::Range(int64_t(0), int64_t(1) << 62));
-  app.add_option("--layers", layers, "with --synthetic: only the first layers of the model")->check(CLI::Range(int64_t(0), int64_t(1000)));
+  app.add_option("--layers", layers, "with --synthetic: only the first layers of the model")
+      ->check(CLI::Range(int64_t(0), int64_t(1000)));
 }
 
 Result<std::string> ModelFlags::CheckpointPath() const {

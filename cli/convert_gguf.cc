@@ -7,8 +7,11 @@
 namespace vexil::cli {
 namespace {
 
-const std::map<std::string, DType> kTypes = {
-    {"mxfp4", DType::kMXFP4}, {"q8_0", DType::kQ8_0}, {"bf16", DType::kBF16}, {"f16", DType::kF16}, {"f32", DType::kF32}};
+const std::map<std::string, DType> kTypes = {{"mxfp4", DType::kMXFP4},
+                                             {"q8_0", DType::kQ8_0},
+                                             {"bf16", DType::kBF16},
+                                             {"f16", DType::kF16},
+                                             {"f32", DType::kF32}};
 
 struct Flags {
   ConvertFlags common;
@@ -18,13 +21,16 @@ struct Flags {
 Status ToGguf(const Flags& f) {
   VX_TRY(f.common.Check());
   VX_ASSIGN(std::shared_ptr<const convert::Source> source, convert::Source::Open(f.common.ckpt_path, f.common.config));
-  VX_ASSIGN(const convert::Job job, convert::GgufJob(std::move(source), f.common.output,
-                                                     {.experts = kTypes.at(f.experts), .weights = kTypes.at(f.weights)}));
+  VX_ASSIGN(const convert::Job job,
+            convert::GgufJob(std::move(source), f.common.output,
+                             {.experts = kTypes.at(f.experts), .weights = kTypes.at(f.weights)}));
   return RunConversion(f.common, job);
 }
 
 void DeclareType(CLI::App& app, const std::string& name, std::string& type, const std::string& what) {
-  app.add_option(name, type, what)->check(CLI::IsMember({"mxfp4", "q8_0", "bf16", "f16", "f32"}))->capture_default_str();
+  app.add_option(name, type, what)
+      ->check(CLI::IsMember({"mxfp4", "q8_0", "bf16", "f16", "f32"}))
+      ->capture_default_str();
 }
 
 }  // namespace

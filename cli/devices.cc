@@ -34,8 +34,9 @@ Status Devices(bool json) {
   for (const DeviceList& list : ListDevices()) {
     Json::Array found;
     for (const DeviceCaps& c : list.devices) {
-      text += fmt::format("{:<8} {}, compute capability {}.{}, {} multiprocessors, {:.1f} GiB, L2 {} MiB, PCI {}\n", NameOf(c.id), c.name,
-                          c.major, c.minor, c.multiprocessors, Gib(c.memory_bytes), c.l2_bytes >> 20, c.pci);
+      text += fmt::format("{:<8} {}, compute capability {}.{}, {} multiprocessors, {:.1f} GiB, L2 {} MiB, PCI {}\n",
+                          NameOf(c.id), c.name, c.major, c.minor, c.multiprocessors, Gib(c.memory_bytes),
+                          c.l2_bytes >> 20, c.pci);
       found.push_back(DescribeDevice(c));
     }
     if (list.devices.empty()) text += fmt::format("{:<8} none: {}\n", KindName(list.kind), list.reason);

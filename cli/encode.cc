@@ -41,7 +41,8 @@ Status Encode(const Flags& f) {
 
 Status Parse(const Flags& f) {
   VX_ASSIGN(const std::string text, ReadInput(f.input));
-  VX_ASSIGN(const ParsedMessage message, ParseCompletion(text, f.thinking == "chat" ? ThinkingMode::kChat : ThinkingMode::kThinking));
+  VX_ASSIGN(const ParsedMessage message,
+            ParseCompletion(text, f.thinking == "chat" ? ThinkingMode::kChat : ThinkingMode::kThinking));
   return Print(ToJson(message).ToPythonText() + "\n");
 }
 
@@ -51,9 +52,11 @@ void AddEncode(CLI::App& app, Command& command) {
   CLI::App* sub = app.add_subcommand("encode", "chat messages (JSON) to prompt text");
   auto f = std::make_shared<Flags>();
   DeclareThinking(*sub, f->thinking);
-  sub->add_option("--args", f->args, "JSON object: thinking_mode, reasoning_effort, drop_thinking, add_default_bos_token, context");
+  sub->add_option("--args", f->args,
+                  "JSON object: thinking_mode, reasoning_effort, drop_thinking, add_default_bos_token, context");
   sub->add_option("--effort-table", f->effort_table, "meaning of reasoning_effort: april or 0731, as the checkpoint")
-      ->check(CLI::IsMember({"april", "0731"}))->capture_default_str();
+      ->check(CLI::IsMember({"april", "0731"}))
+      ->capture_default_str();
   f->DeclareInput(*sub, "file with the message list, or {\"messages\", \"tools\"}; -: standard input");
   sub->callback([f, &command] { command.run = [f] { return Encode(*f); }; });
 }

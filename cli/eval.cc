@@ -21,7 +21,9 @@ struct Question {
   std::string kind, prompt, target;
 };
 
-constexpr std::string_view kAssistant = "<\xef\xbd\x9c" "Assistant\xef\xbd\x9c>";
+constexpr std::string_view kAssistant =
+    "<\xef\xbd\x9c"
+    "Assistant\xef\xbd\x9c>";
 
 // The prompt goes up to the last Assistant token and the think marker behind it; the rest is the target.
 Result<Question> ReadQuestion(const Json& line, const std::string& where) {
@@ -112,7 +114,8 @@ Status Eval(const Flags& f) {
   int64_t done = 0;
   EngineEvents events;
   events.on_finish = [&](size_t i, const Completion& c) {
-    if (c.finish == FinishReason::kError && failed.ok()) failed = InvalidArgument(fmt::format("question {}: {}", i + 1, c.error));
+    if (c.finish == FinishReason::kError && failed.ok())
+      failed = InvalidArgument(fmt::format("question {}: {}", i + 1, c.error));
     std::vector<int32_t> ids;
     for (const SampledToken& t : c.tokens) ids.push_back(t.token);
     Score& s = scores[questions[i].kind];
@@ -134,8 +137,11 @@ void AddEval(CLI::App& app, Command& command) {
   CLI::App* sub = app.add_subcommand("eval", "greedy exact match on a suite of conversations");
   auto f = std::make_shared<Flags>();
   f->model.Declare(*sub);
-  sub->add_option("--suite", f->suite, "JSON lines {\"kind\", \"text\"}, text a whole rendered conversation")->required();
-  sub->add_option("--limit", f->limit, "only the first questions; 0: all")->check(CLI::Range(int64_t(0), int64_t(1) << 40))->capture_default_str();
+  sub->add_option("--suite", f->suite, "JSON lines {\"kind\", \"text\"}, text a whole rendered conversation")
+      ->required();
+  sub->add_option("--limit", f->limit, "only the first questions; 0: all")
+      ->check(CLI::Range(int64_t(0), int64_t(1) << 40))
+      ->capture_default_str();
   sub->add_option("--batch", f->batch, "questions in flight")->check(CLI::Range(1, 1024))->capture_default_str();
   sub->add_flag("--json", f->json, "as JSON");
   sub->callback([f, &command] { command.run = [f] { return Eval(*f); }; });

@@ -30,13 +30,16 @@ Result<std::vector<std::string>> CollectPrompts(const Flags& f) {
   if (!f.input_file.empty()) {
     VX_ASSIGN(const std::string text, ReadInput(f.input_file));
     for (std::string& p : SplitPrompts(text)) prompts.push_back(std::move(p));
-    if (prompts.empty()) return InvalidArgument(fmt::format("{}: found no prompt, expected prompts separated by empty lines", f.input_file));
+    if (prompts.empty())
+      return InvalidArgument(
+          fmt::format("{}: found no prompt, expected prompts separated by empty lines", f.input_file));
   }
   if (prompts.empty()) return InvalidArgument("no prompt: give --prompt, --input-file or --interactive");
   return prompts;
 }
 
-Result<std::vector<Request>> MakeRequests(const Flags& f, const LoadedModel& l, const std::vector<std::string>& prompts) {
+Result<std::vector<Request>> MakeRequests(const Flags& f, const LoadedModel& l,
+                                          const std::vector<std::string>& prompts) {
   std::vector<Request> requests;
   for (size_t i = 0; i < prompts.size(); ++i) {
     std::string text = prompts[i];
@@ -59,9 +62,11 @@ Result<std::vector<Request>> MakeRequests(const Flags& f, const LoadedModel& l, 
 // Prints answers in the order of their prompts; a single one as it comes.
 class Printer {
  public:
-  Printer(const Flags& f, const LoadedModel& l, const std::vector<std::string>& prompts) : flags_(f), prompts_(prompts) {
+  Printer(const Flags& f, const LoadedModel& l, const std::vector<std::string>& prompts)
+      : flags_(f), prompts_(prompts) {
     for (size_t i = 0; i < prompts.size(); ++i) {
-      answers_.push_back(std::make_unique<Answer>(*l.tokenizer, l.model->config().eos_id, f.stops, f.style.mode(), f.raw));
+      answers_.push_back(
+          std::make_unique<Answer>(*l.tokenizer, l.model->config().eos_id, f.stops, f.style.mode(), f.raw));
     }
     done_.resize(prompts.size());
   }
@@ -148,7 +153,9 @@ void AddGenerate(CLI::App& app, Command& command) {
   DeclareRepeatable(*sub, "--prompt", f->prompts, "a prompt; may be repeated");
   sub->add_option("--input-file", f->input_file, "prompts separated by empty lines; - for standard input");
   sub->add_flag("--interactive", f->interactive, "a conversation (the same as vexil chat)");
-  sub->add_option("--max-new-tokens", f->max_new_tokens, "tokens of an answer at most")->check(CLI::Range(int64_t(1), int64_t(1) << 20))->capture_default_str();
+  sub->add_option("--max-new-tokens", f->max_new_tokens, "tokens of an answer at most")
+      ->check(CLI::Range(int64_t(1), int64_t(1) << 20))
+      ->capture_default_str();
   DeclareSampling(*sub, f->sampling);
   DeclareThinking(*sub, f->style.thinking);
   sub->add_option("--system", f->style.system, "system message");

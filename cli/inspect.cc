@@ -40,11 +40,12 @@ std::map<std::string, Format> FormatsOf(const CheckpointFiles& files) {
 }
 
 // name on the command line, member of ModelConfig
-#define VX_SHOWN_SIZES(X)                                                                                          \
-  X(vocab_size) X(dim) X(num_layers) X(num_hash_layers) X(num_draft_layers) X(num_heads) X(head_dim) X(rope_dim)   \
-  X(q_lora_rank) X(o_groups) X(o_lora_rank) X(window) X(index_heads) X(index_head_dim) X(index_topk) X(num_experts) \
-  X(experts_per_token) X(expert_dim) X(route_scale) X(swiglu_limit) X(hc_mult) X(sinkhorn_iters) X(rope_theta)     \
-  X(compress_rope_theta) X(max_positions)
+#define VX_SHOWN_SIZES(X)                                                                                              \
+  X(vocab_size)                                                                                                        \
+  X(dim) X(num_layers) X(num_hash_layers) X(num_draft_layers) X(num_heads) X(head_dim) X(rope_dim) X(q_lora_rank)      \
+      X(o_groups) X(o_lora_rank) X(window) X(index_heads) X(index_head_dim) X(index_topk) X(num_experts)               \
+          X(experts_per_token) X(expert_dim) X(route_scale) X(swiglu_limit) X(hc_mult) X(sinkhorn_iters) X(rope_theta) \
+              X(compress_rope_theta) X(max_positions)
 
 Json ConfigJson(const ModelConfig& c) {
   Json out;
@@ -103,7 +104,8 @@ std::string AsText(const Flags& f, const Model& m) {
     out += fmt::format("  {:<20} {:>6} tensors  {:>12}\n", name, format.tensors, FormatBytes(format.bytes));
   }
   out += fmt::format("memory ({} mode)\n  {:<20} {}\n  {:<20} {}\n  {:<20} {}\n", m.numerics().name, "weights (mapped)",
-                     FormatBytes(m.weights().stored_bytes), "a sequence", FormatBytes(layout.TailBytes()), "  and per 256 tokens", FormatBytes(layout.PageBytes()));
+                     FormatBytes(m.weights().stored_bytes), "a sequence", FormatBytes(layout.TailBytes()),
+                     "  and per 256 tokens", FormatBytes(layout.PageBytes()));
   if (f.tensors) {
     out += "tensors\n";
     for (std::string_view name : m.files().names()) {
@@ -158,7 +160,9 @@ void AddPlan(CLI::App& app, Command& command) {
   CLI::App* sub = app.add_subcommand("plan", "the kernel of every op call, and why better ones refused");
   auto f = std::make_shared<Flags>();
   f->model.Declare(*sub);
-  sub->add_option("--tokens", f->tokens, "tokens of the step: 1 is decoding")->check(CLI::Range(1, 65536))->capture_default_str();
+  sub->add_option("--tokens", f->tokens, "tokens of the step: 1 is decoding")
+      ->check(CLI::Range(1, 65536))
+      ->capture_default_str();
   sub->add_flag("--json", f->json, "as JSON");
   sub->callback([f, &command] { command.run = [f] { return ShowPlan(*f); }; });
 }

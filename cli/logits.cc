@@ -24,7 +24,8 @@ Result<std::vector<std::vector<int32_t>>> ReadTokenLists(const std::string& path
   VX_ASSIGN(const std::string text, ReadInput(path));
   VX_ASSIGN(const Json json, ReadChatJson(text, path));
   const auto wrong = [&](const std::string& where, const Json& v, const std::string& expected) {
-    return InvalidArgument(fmt::format("{}: {}: found {}, expected {}", path, where, v.is_number() ? v.ToText() : v.TypeName(), expected));
+    return InvalidArgument(
+        fmt::format("{}: {}: found {}, expected {}", path, where, v.is_number() ? v.ToText() : v.TypeName(), expected));
   };
   if (!json.is_array()) return wrong("top level", json, "a list of token-id lists");
   std::vector<std::vector<int32_t>> lists;
@@ -49,7 +50,8 @@ std::span<const uint8_t> BytesOf(const std::vector<T>& v) {
 // The tensors of one list in the file, and the values of those that are not written at once.
 class ListOutput {
  public:
-  ListOutput(const Flags& f, const ModelConfig& c, size_t index, int64_t length) : f_(f), c_(c), index_(index), length_(length) {}
+  ListOutput(const Flags& f, const ModelConfig& c, size_t index, int64_t length)
+      : f_(f), c_(c), index_(index), length_(length) {}
 
   std::string LogitsName() const { return fmt::format("logits.{}", index_); }
 
@@ -123,9 +125,12 @@ class ListOutput {
 };
 
 // Runs one list through the model in chunks; logits go out as they are made, the rest after them.
-Status RunList(const Flags& f, const Model& model, Engine& engine, const std::vector<int32_t>& ids, ListOutput& output, SafetensorsWriter& writer) {
+Status RunList(const Flags& f, const Model& model, Engine& engine, const std::vector<int32_t>& ids, ListOutput& output,
+               SafetensorsWriter& writer) {
   VX_ASSIGN(SequenceState state, engine.pool().NewSequence());
-  const v4::Observer observer = [&](int64_t layer, std::string_view what, const TensorView& v) { output.Observe(layer, what, v); };
+  const v4::Observer observer = [&](int64_t layer, std::string_view what, const TensorView& v) {
+    output.Observe(layer, what, v);
+  };
   const bool observed = f.hidden || f.choices;
   Arena buffer;
   for (int64_t begin = 0; begin < int64_t(ids.size()); begin += f.chunk) {
@@ -151,7 +156,8 @@ Status Logits(const Flags& f) {
   for (const auto& ids : lists) options.max_context = std::max<int64_t>(options.max_context, int64_t(ids.size()));
   VX_ASSIGN(const std::unique_ptr<Engine> engine, Engine::Create(*model, options));
   std::vector<TensorDeclaration> tensors;
-  for (size_t i = 0; i < lists.size(); ++i) ListOutput(f, model->config(), i, int64_t(lists[i].size())).Declare(tensors);
+  for (size_t i = 0; i < lists.size(); ++i)
+    ListOutput(f, model->config(), i, int64_t(lists[i].size())).Declare(tensors);
   const SafetensorsMetadata metadata = {{"data_format", std::string(model->numerics().name)}};
   VX_ASSIGN(SafetensorsWriter writer, SafetensorsWriter::Create(f.output, tensors, metadata));
   InterruptCancels interrupts(*engine);
@@ -173,9 +179,12 @@ void AddLogits(CLI::App& app, Command& command) {
   sub->add_option("--tokens", f->tokens, "JSON file with a list of token-id lists; - for standard input")->required();
   sub->add_option("--output", f->output, "safetensors file: logits.I [len, vocab] F32 for every list I")->required();
   sub->add_flag("--hidden", f->hidden, "also the streams after each layer L: hidden.I.L [len, streams, dim] F32");
-  sub->add_flag("--choices", f->choices, "also what was chosen: experts.I.L [len, k] I32 ascending, and where the layer has an\n"
+  sub->add_flag("--choices", f->choices,
+                "also what was chosen: experts.I.L [len, k] I32 ascending, and where the layer has an\n"
                 "indexer picks.I.L [len, entries] I32, the best first, -1 for none");
-  sub->add_option("--chunk", f->chunk, "tokens per step")->check(CLI::Range(int64_t(1), int64_t(1) << 20))->capture_default_str();
+  sub->add_option("--chunk", f->chunk, "tokens per step")
+      ->check(CLI::Range(int64_t(1), int64_t(1) << 20))
+      ->capture_default_str();
   sub->callback([f, &command] { command.run = [f] { return Logits(*f); }; });
 }
 

@@ -13,19 +13,24 @@ namespace {
 
 int ExitStatus(Code code) {
   switch (code) {
-    case Code::kOk: return 0;
+    case Code::kOk:
+      return 0;
     case Code::kInvalidArgument:
     case Code::kNotFound:
     case Code::kUnsupported:
-    case Code::kDataLoss: return 2;
-    case Code::kCancelled: return 130;  // as a shell reports SIGINT
-    default: return 1;
+    case Code::kDataLoss:
+      return 2;
+    case Code::kCancelled:
+      return 130;  // as a shell reports SIGINT
+    default:
+      return 1;
   }
 }
 
 // The library reports a misspelt command as a missing one.
 std::string Explain(const CLI::ParseError& error, const CLI::App& app, int argc, char** argv) {
-  if (argc > 1 && argv[1][0] != '-' && app.get_subcommands().empty()) return fmt::format("unknown command '{}'", argv[1]);
+  if (argc > 1 && argv[1][0] != '-' && app.get_subcommands().empty())
+    return fmt::format("unknown command '{}'", argv[1]);
   return error.what();
 }
 

@@ -30,7 +30,8 @@ Json::Array PromptStyle::Opening() const {
 Result<Json> ReadTools(const std::string& path) {
   VX_ASSIGN(const std::string text, ReadInput(path));
   VX_ASSIGN(Json tools, ReadChatJson(text, path));
-  if (!tools.is_array()) return InvalidArgument(fmt::format("{}: found {}, expected a list of tools", path, tools.TypeName()));
+  if (!tools.is_array())
+    return InvalidArgument(fmt::format("{}: found {}, expected a list of tools", path, tools.TypeName()));
   return tools;
 }
 

@@ -31,8 +31,8 @@ class Measurement {
  public:
   Measurement(const Flags& f, const Model& model, Engine& engine) : f_(f), model_(model), engine_(engine) {}
 
-  // The median step, sampling included. Sequences begin with `context` tokens that nobody computed: their state is zeros,
-  // which cost as much as any others.
+  // The median step, sampling included. Sequences begin with `context` tokens that nobody computed: their state is
+  // zeros, which cost as much as any others.
   Result<Row> Decode(int64_t batch, int64_t context) {
     VX_ASSIGN(std::vector<SequenceState> states, NewStates(batch, context));
     std::vector<double> times;
@@ -56,7 +56,8 @@ class Measurement {
       std::vector<float> logits(size_t(model_.config().vocab_size));
       const SequenceChunk chunk{&states[0], ids, LogitRows::kLast};
       const double begin = Now();
-      VX_TRY(model_.Step(engine_.context(), engine_.pool(), {&chunk, 1}, MutTensorView(logits.data(), DType::kF32, {1, model_.config().vocab_size})));
+      VX_TRY(model_.Step(engine_.context(), engine_.pool(), {&chunk, 1},
+                         MutTensorView(logits.data(), DType::kF32, {1, model_.config().vocab_size})));
       seconds = Now() - begin;
       engine_.pool().Free(states[0]);
     }
@@ -92,11 +93,14 @@ class Measurement {
 
 Status Report(const Flags& f, const Model& model, const std::vector<Row>& rows) {
   Json::Array list;
-  std::string text = fmt::format("{} of {} layers, {} mode, {:.2f} GiB of weights on {}\n{:<8} {:>6} {:>8} {:>12} {:>12}\n", model.config().num_layers,
-                                 model.config_path(), model.numerics().name, double(model.weights().stored_bytes) / double(1 << 30),
-                                 model.device() ? model.device()->caps().name : "the CPU", "what", "batch", "context", "ms", "tokens/s");
+  std::string text = fmt::format(
+      "{} of {} layers, {} mode, {:.2f} GiB of weights on {}\n{:<8} {:>6} {:>8} {:>12} {:>12}\n",
+      model.config().num_layers, model.config_path(), model.numerics().name,
+      double(model.weights().stored_bytes) / double(1 << 30), model.device() ? model.device()->caps().name : "the CPU",
+      "what", "batch", "context", "ms", "tokens/s");
   for (const Row& r : rows) {
-    text += fmt::format("{:<8} {:>6} {:>8} {:>12.3f} {:>12.1f}\n", r.what, r.batch, r.context, r.seconds * 1e3, double(r.tokens) / r.seconds);
+    text += fmt::format("{:<8} {:>6} {:>8} {:>12.3f} {:>12.1f}\n", r.what, r.batch, r.context, r.seconds * 1e3,
+                        double(r.tokens) / r.seconds);
     Json v;
     v.Set("what", r.what);
     v.Set("batch", r.batch);
@@ -146,10 +150,20 @@ void AddSpeed(CLI::App& app, Command& command) {
   auto f = std::make_shared<Flags>();
   f->model.Declare(*sub);
   f->model.DeclareSynthetic(*sub);
-  sub->add_option("--batch", f->batches, "sequences of a decode step, several by commas")->delimiter(',')->check(CLI::Range(1, 1024))->capture_default_str();
-  sub->add_option("--context", f->contexts, "tokens before the first decode step, several by commas")->delimiter(',')->check(CLI::Range(1, 1 << 20))->capture_default_str();
-  sub->add_option("--prompt", f->prompts, "lengths of prompts, several by commas")->delimiter(',')->check(CLI::Range(1, 1 << 20));
-  sub->add_option("--steps", f->steps, "decode steps that are timed")->check(CLI::Range(1, 10000))->capture_default_str();
+  sub->add_option("--batch", f->batches, "sequences of a decode step, several by commas")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  sub->add_option("--context", f->contexts, "tokens before the first decode step, several by commas")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  sub->add_option("--prompt", f->prompts, "lengths of prompts, several by commas")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 1 << 20));
+  sub->add_option("--steps", f->steps, "decode steps that are timed")
+      ->check(CLI::Range(1, 10000))
+      ->capture_default_str();
   sub->add_flag("--no-graphs", f->no_graphs, "launch every kernel of a decode step on its own");
   sub->add_flag("--json", f->json, "as JSON");
   sub->callback([f, &command] { command.run = [f] { return Speed(*f); }; });

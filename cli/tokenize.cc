@@ -35,7 +35,8 @@ struct Flags {
 Status Tokenize(const Flags& f) {
   VX_ASSIGN(const std::unique_ptr<Tokenizer> tokenizer, f.Load());
   VX_ASSIGN(const std::string text, f.Text());
-  const std::vector<int32_t> ids = tokenizer->Encode(text, f.ignore_added ? AddedTokens::kIgnore : AddedTokens::kRecognize);
+  const std::vector<int32_t> ids =
+      tokenizer->Encode(text, f.ignore_added ? AddedTokens::kIgnore : AddedTokens::kRecognize);
   if (f.json) return Print(fmt::format("[{}]\n", fmt::join(ids, ", ")));
   std::string out;
   for (int32_t id : ids) out += fmt::format("{}\t{}\n", id, QuoteJson(tokenizer->Decode({&id, 1})));
@@ -58,7 +59,8 @@ Result<std::vector<int32_t>> ReadIds(std::string text, int32_t vocab_size) {
     int32_t id = 0;
     const auto [stop, error] = std::from_chars(word, p, id);
     if (error != std::errc() || stop != p || id < 0 || id >= vocab_size) {
-      return InvalidArgument(fmt::format("token ids: found {}, expected numbers from 0 to {}", QuoteJson(std::string_view(word, size_t(p - word))), vocab_size - 1));
+      return InvalidArgument(fmt::format("token ids: found {}, expected numbers from 0 to {}",
+                                         QuoteJson(std::string_view(word, size_t(p - word))), vocab_size - 1));
     }
     ids.push_back(id);
   }

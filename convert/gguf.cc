@@ -78,7 +78,8 @@ class Planner {
       const std::string name = fmt::format("{}{}.{}.weight", folder, e, which);
       const SourceTensor* t = source_.Find(name);
       if (t == nullptr) {
-        return Unsupported(fmt::format("{}: tensor {} is missing, expected experts in separate tensors", source_.path(), QuoteName(name)));
+        return Unsupported(fmt::format("{}: tensor {} is missing, expected experts in separate tensors", source_.path(),
+                                       QuoteName(name)));
       }
       parts.push_back(t);
     }
@@ -89,13 +90,14 @@ class Planner {
   Status AddMatrices(std::vector<const SourceTensor*> parts, const std::string& name, DType type, Dims dims) {
     int64_t& width = dims.d[size_t(dims.rank - 1)];
     if (width % ElementsOf(type) != 0) {
-      return InvalidArgument(fmt::format("{}found rows of {} elements, {} takes a multiple of {}", parts[0]->Where(), width,
-                                         NameOf(type), ElementsOf(type)));
+      return InvalidArgument(fmt::format("{}found rows of {} elements, {} takes a multiple of {}", parts[0]->Where(),
+                                         width, NameOf(type), ElementsOf(type)));
     }
     width /= ElementsOf(type);
     const int64_t row_bytes = width * BytesOf(type);
     const SourceTensor& first = *parts[0];
-    return Put(first, name, type, dims, row_bytes, [parts = std::move(parts), type] { return GgufMatrixStream(parts, type); });
+    return Put(first, name, type, dims, row_bytes,
+               [parts = std::move(parts), type] { return GgufMatrixStream(parts, type); });
   }
 
   Status Put(const SourceTensor& t, const std::string& name, DType type, Dims dims, int64_t granule,
@@ -157,7 +159,8 @@ Result<Job> GgufJob(std::shared_ptr<const Source> source, const std::string& out
   VX_ASSIGN(OutputFile file, LayOut(std::move(planned), metadata));
   Job job;
   job.directory = output;
-  job.identity = IdentityOf("gguf", Json(Json::Object{{"experts", NameOf(options.experts)}, {"weights", NameOf(options.weights)}}), *source);
+  job.identity = IdentityOf(
+      "gguf", Json(Json::Object{{"experts", NameOf(options.experts)}, {"weights", NameOf(options.weights)}}), *source);
   job.files.push_back(std::move(file));
   // For people: the file itself says the same. How the source stored its matrices is no longer true.
   Json config = source->config();

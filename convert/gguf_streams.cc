@@ -57,7 +57,8 @@ class Matrices : public TensorStream {
 
  private:
   Status Rows(const SourceTensor& t, int64_t first, int64_t n, uint8_t* out, Scratch& scratch) {
-    if (type_ == DType::kMXFP4 && t.storage == Storage::kE2M1) return Repack(t, first, n, reinterpret_cast<MXFP4*>(out), scratch);
+    if (type_ == DType::kMXFP4 && t.storage == Storage::kE2M1)
+      return Repack(t, first, n, reinterpret_cast<MXFP4*>(out), scratch);
     if (reader_of_ != &t) {
       reader_ = std::make_unique<RowReader>(t);
       reader_of_ = &t;
@@ -65,11 +66,16 @@ class Matrices : public TensorStream {
     float* x = scratch.Floats(2, n * cols_);
     VX_TRY(reader_->ReadF32(first, n, x, scratch));
     switch (type_) {
-      case DType::kF32: return Round<float>(t, x, n, out);
-      case DType::kF16: return Round<F16>(t, x, n, out);
-      case DType::kBF16: return Round<BF16>(t, x, n, out);
-      case DType::kQ8_0: return Round<Q8_0>(t, x, n, out);
-      default: return Round<MXFP4>(t, x, n, out);
+      case DType::kF32:
+        return Round<float>(t, x, n, out);
+      case DType::kF16:
+        return Round<F16>(t, x, n, out);
+      case DType::kBF16:
+        return Round<BF16>(t, x, n, out);
+      case DType::kQ8_0:
+        return Round<Q8_0>(t, x, n, out);
+      default:
+        return Round<MXFP4>(t, x, n, out);
     }
   }
 
@@ -78,7 +84,8 @@ class Matrices : public TensorStream {
     T* to = reinterpret_cast<T*>(out);
     for (int64_t r = 0; r < n; ++r, x += cols_, to += cols_ / ElementsOf(type_)) {
       RoundRow(x, cols_, to);
-      if (!HoldsAll(x, cols_, to)) return InvalidArgument(fmt::format("{}found a value beyond the range of {}", t.Where(), NameOf(type_)));
+      if (!HoldsAll(x, cols_, to))
+        return InvalidArgument(fmt::format("{}found a value beyond the range of {}", t.Where(), NameOf(type_)));
     }
     return {};
   }
@@ -152,7 +159,9 @@ Status ToI32(const SourceTensor& t, const uint8_t* in, int32_t& out) {
   int64_t v = 0;
   std::memcpy(&v, in, sizeof(v));
   out = int32_t(v);
-  return std::in_range<int32_t>(v) ? Status() : InvalidArgument(fmt::format("{}found {}, expected a 32-bit integer", t.Where(), v));
+  return std::in_range<int32_t>(v)
+             ? Status()
+             : InvalidArgument(fmt::format("{}found {}, expected a 32-bit integer", t.Where(), v));
 }
 
 }  // namespace

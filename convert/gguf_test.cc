@@ -33,7 +33,8 @@ void Convert(Result<Job> job) {
   ASSERT_TRUE(summary.ok()) << ErrorOf(summary);
 }
 
-// Logits of a sequence that fills windows and compressors, by the plain kernels: they compute every format in one order.
+// Logits of a sequence that fills windows and compressors, by the plain kernels: they compute every format in one
+// order.
 std::vector<float> Logits(const std::string& path, NumericsMode mode, std::string* plan = nullptr) {
   ModelOptions options;
   options.numerics = mode;
@@ -95,8 +96,10 @@ TEST(GgufConversion, LosslessTypesGiveTheSameLogitsBitForBit) {
 TEST(GgufConversion, Q8_0IsClose) {
   TempDir dir;
   Convert(GgufJob(Open(kTiny), dir / "q8", {.experts = DType::kQ8_0, .weights = DType::kQ8_0}));
-  const std::vector<float> q8 = Logits(dir / "q8/model.gguf", NumericsMode::kF32), whole = Logits(kTiny, NumericsMode::kF32);
-  // A weight is off by at most 1/254 of its block's largest, about 1/440 of it on average: about 1 % of a typical weight.
+  const std::vector<float> q8 = Logits(dir / "q8/model.gguf", NumericsMode::kF32),
+                           whole = Logits(kTiny, NumericsMode::kF32);
+  // A weight is off by at most 1/254 of its block's largest, about 1/440 of it on average: about 1 % of a typical
+  // weight.
   EXPECT_LT(MedianDistance(q8, whole), 0.05);
   EXPECT_GT(MedianDistance(q8, whole), 0);
 }
@@ -150,13 +153,15 @@ TEST(GgufConversion, Mistakes) {
   for (const char* name : {"config.json", "model-00001-of-00001.safetensors"}) {
     std::filesystem::create_symlink(kTiny + "/" + name, dir / (std::string("bare/") + name));
   }
-  EXPECT_EQ(ErrorOf(GgufJob(Open(dir / "bare"), dir / "out", {})), dir.path() + "/bare: no tokenizer.json beside the weights");
+  EXPECT_EQ(ErrorOf(GgufJob(Open(dir / "bare"), dir / "out", {})),
+            dir.path() + "/bare: no tokenizer.json beside the weights");
 }
 
 TEST(GgufTokenizer, ListsOfTheTokenizer) {
   const Result<GgufMetadata> m = GgufTokenizerMetadata(
       R"({"model": {"vocab": {"a": 0, "b": 1, "ab": 2}, "merges": [["a", "b"]]},)"
-      R"("added_tokens": [{"id": 3, "content": "<x>", "special": true}, {"id": 1, "content": "b", "special": false}]})", 5);
+      R"("added_tokens": [{"id": 3, "content": "<x>", "special": true}, {"id": 1, "content": "b", "special": false}]})",
+      5);
   ASSERT_TRUE(m.ok()) << ErrorOf(m);
   const auto at = [&](std::string_view key) {
     for (const auto& [k, v] : *m) {

@@ -40,7 +40,8 @@ struct Vocabulary {
 Status AddBaseTokens(const Json& model, Vocabulary& out) {
   const Json* vocab = model.Find("vocab");
   if (vocab == nullptr || !vocab->is_object()) {
-    return InvalidArgument(fmt::format("model.vocab: found {}, expected an object", vocab ? vocab->TypeName() : "nothing"));
+    return InvalidArgument(
+        fmt::format("model.vocab: found {}, expected an object", vocab ? vocab->TypeName() : "nothing"));
   }
   for (const auto& [token, id] : *vocab->object()) VX_TRY(out.Put(&id, token, kNormal));
   return {};
@@ -51,7 +52,8 @@ Status AddAddedTokens(const Json& root, Vocabulary& out) {
   if (added == nullptr || !added->is_array()) return {};
   for (const Json& token : *added->array()) {
     const Json *content = token.Find("content"), *special = token.Find("special");
-    if (content == nullptr || !content->is_string()) return InvalidArgument("added_tokens: found a token without content");
+    if (content == nullptr || !content->is_string())
+      return InvalidArgument("added_tokens: found a token without content");
     VX_TRY(out.Put(token.Find("id"), *content->string(), special && special->Bool() == true ? kControl : kUserDefined));
   }
   return {};
@@ -61,7 +63,8 @@ Status AddAddedTokens(const Json& root, Vocabulary& out) {
 Result<std::vector<std::string>> Merges(const Json& model) {
   const Json* list = model.Find("merges");
   if (list == nullptr || !list->is_array()) {
-    return InvalidArgument(fmt::format("model.merges: found {}, expected an array", list ? list->TypeName() : "nothing"));
+    return InvalidArgument(
+        fmt::format("model.merges: found {}, expected an array", list ? list->TypeName() : "nothing"));
   }
   std::vector<std::string> merges;
   for (const Json& merge : *list->array()) {
@@ -71,7 +74,8 @@ Result<std::vector<std::string>> Merges(const Json& model) {
     }
     const Json::Array* pair = merge.array();
     if (pair == nullptr || pair->size() != 2 || !(*pair)[0].is_string() || !(*pair)[1].is_string()) {
-      return InvalidArgument(fmt::format("model.merges[{}]: found {}, expected two tokens", merges.size(), merge.TypeName()));
+      return InvalidArgument(
+          fmt::format("model.merges[{}]: found {}, expected two tokens", merges.size(), merge.TypeName()));
     }
     merges.push_back(*(*pair)[0].string() + " " + *(*pair)[1].string());
   }

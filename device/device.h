@@ -27,16 +27,16 @@ namespace vexil {
 
 struct DeviceCaps {
   DeviceId id;
-  std::string name;               // "NVIDIA H200"
-  int major = 0, minor = 0;       // compute capability
+  std::string name;          // "NVIDIA H200"
+  int major = 0, minor = 0;  // compute capability
   int multiprocessors = 0;
-  int warp = 32;                  // threads that execute together: 32, or 64 on some AMD chips
+  int warp = 32;  // threads that execute together: 32, or 64 on some AMD chips
   int64_t memory_bytes = 0;
-  int64_t free_bytes = 0;         // when the device was opened or listed
+  int64_t free_bytes = 0;  // when the device was opened or listed
   int64_t l2_bytes = 0;
-  int64_t shared_bytes = 0;       // of one block, at most
+  int64_t shared_bytes = 0;  // of one block, at most
   int clock_khz = 0, memory_clock_khz = 0, memory_bus_bits = 0;
-  std::string pci;                // "0000:17:00.0"
+  std::string pci;  // "0000:17:00.0"
 };
 
 using StreamHandle = void*;
@@ -72,8 +72,8 @@ class Device : public BlockSource {
   virtual Result<EventHandle> NewEvent() = 0;
   virtual void DeleteEvent(EventHandle event) = 0;
   virtual Status Record(EventHandle event, StreamHandle stream) = 0;
-  virtual Status Wait(EventHandle event) = 0;                                   // the host waits
-  virtual Result<double> Seconds(EventHandle begin, EventHandle end) = 0;       // between two that have happened
+  virtual Status Wait(EventHandle event) = 0;                              // the host waits
+  virtual Result<double> Seconds(EventHandle begin, EventHandle end) = 0;  // between two that have happened
 
   // A graph holds the work that was issued to a stream between Begin and End, without running it, and replays it.
   using GraphHandle = void*;

@@ -1,5 +1,5 @@
-// What an accelerator must not change: a replayed decode step gives the bits of one that is launched kernel by kernel, and
-// tokens sampled there are those that the host samples. Skipped without a device.
+// What an accelerator must not change: a replayed decode step gives the bits of one that is launched kernel by kernel,
+// and tokens sampled there are those that the host samples. Skipped without a device.
 #include <cstring>
 
 #include "engine/engine.h"
@@ -41,7 +41,8 @@ class OnDevice : public testing::TestWithParam<NumericsMode> {
     for (size_t i = 0; i < a.size(); ++i) {
       EXPECT_EQ(a[i].error, "");
       ASSERT_EQ(a[i].tokens.size(), b[i].tokens.size());
-      for (size_t t = 0; t < a[i].tokens.size(); ++t) EXPECT_EQ(a[i].tokens[t].token, b[i].tokens[t].token) << "request " << i << " token " << t;
+      for (size_t t = 0; t < a[i].tokens.size(); ++t)
+        EXPECT_EQ(a[i].tokens[t].token, b[i].tokens[t].token) << "request " << i << " token " << t;
     }
   }
   std::unique_ptr<Model> model_;
@@ -55,7 +56,8 @@ TEST_P(OnDevice, AReplayedStepGivesTheSameBits) {
   ctx.accelerator = model_->device();
   ctx.stream = model_->device()->stream();
   ctx.workspace = &workspace;
-  const std::unique_ptr<StatePool> pool = *StatePool::Create(StateLayout::For(model_->config(), model_->numerics()), 8, 64, model_->device());
+  const std::unique_ptr<StatePool> pool =
+      *StatePool::Create(StateLayout::For(model_->config(), model_->numerics()), 8, 64, model_->device());
   DecodeGraphs graphs(*model_, ctx, *pool);
   std::vector<SequenceState> theirs, ours;
   for (int i = 0; i < 3; ++i) {

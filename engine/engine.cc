@@ -14,7 +14,8 @@ constexpr int64_t kLongestContext = int64_t(1) << 20;
 constexpr int64_t kLeastScratch = int64_t(512) << 20;
 
 int64_t NowNs() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
+      .count();
 }
 
 bool IsFinite(std::span<const float> values) {
@@ -25,11 +26,16 @@ bool IsFinite(std::span<const float> values) {
 
 const char* NameOf(FinishReason reason) {
   switch (reason) {
-    case FinishReason::kStop: return "stop";
-    case FinishReason::kLength: return "length";
-    case FinishReason::kContext: return "context";
-    case FinishReason::kCancelled: return "cancelled";
-    case FinishReason::kError: return "error";
+    case FinishReason::kStop:
+      return "stop";
+    case FinishReason::kLength:
+      return "length";
+    case FinishReason::kContext:
+      return "context";
+    case FinishReason::kCancelled:
+      return "cancelled";
+    case FinishReason::kError:
+      return "error";
   }
   return "";
 }
@@ -84,7 +90,8 @@ Result<std::unique_ptr<Engine>> Engine::Create(const Model& model, const EngineO
   std::unique_ptr<Engine> e(new Engine(model, options));
   const int64_t sequences = options.max_sequences + options.kept_prompts;
   VX_ASSIGN(const int64_t pages, e->Pages(sequences));
-  VX_ASSIGN(e->pool_, StatePool::Create(StateLayout::For(model.config(), model.numerics()), sequences, pages, model.device()));
+  VX_ASSIGN(e->pool_,
+            StatePool::Create(StateLayout::For(model.config(), model.numerics()), sequences, pages, model.device()));
   if (model.device() && options.graphs) e->graphs_ = std::make_unique<DecodeGraphs>(model, e->ctx_, *e->pool_);
   return e;
 }
@@ -97,8 +104,9 @@ Result<int64_t> Engine::Pages(int64_t sequences) const {
   const int64_t free = model_.device()->FreeBytes(), scratch = std::max(free / 8, kLeastScratch);
   const int64_t pages = std::min(wanted, (free - scratch - sequences * layout.TailBytes()) / layout.PageBytes());
   if (pages >= 1) return pages;
-  return ResourceExhausted(fmt::format("{}: {} MiB are left beside the weights, too few for the state of {} sequences; use fewer",
-                                       NameOf(ctx_.device), free >> 20, sequences));
+  return ResourceExhausted(
+      fmt::format("{}: {} MiB are left beside the weights, too few for the state of {} sequences; use fewer",
+                  NameOf(ctx_.device), free >> 20, sequences));
 }
 
 double Engine::Seconds() const { return double(NowNs() - start_ns_) * 1e-9; }
@@ -107,7 +115,8 @@ std::string Engine::Refuse(const Request& r) const {
   if (Status s = r.sampling.Check(); !s.ok()) return std::string(s.message());
   if (r.prompt.empty()) return "the prompt is empty, expected at least one token";
   if (int64_t(r.prompt.size()) >= max_context_) {
-    return fmt::format("the prompt has {} tokens, expected fewer than the context of {}", r.prompt.size(), max_context_);
+    return fmt::format("the prompt has {} tokens, expected fewer than the context of {}", r.prompt.size(),
+                       max_context_);
   }
   for (int32_t id : r.prompt) {
     if (id < 0 || id >= model_.config().vocab_size) {
@@ -121,8 +130,8 @@ std::string Engine::Refuse(const Request& r) const {
 Status Engine::Start(const Request& request, size_t index, std::vector<Running>& running, Completion& c) {
   const Kept* best = nullptr;
   for (const Kept& k : kept_) {
-    const bool prefix = k.tokens.size() < request.prompt.size() &&
-                        std::equal(k.tokens.begin(), k.tokens.end(), request.prompt.begin());
+    const bool prefix =
+        k.tokens.size() < request.prompt.size() && std::equal(k.tokens.begin(), k.tokens.end(), request.prompt.begin());
     if (prefix && (best == nullptr || k.tokens.size() > best->tokens.size())) best = &k;
   }
   const size_t reused = best ? best->tokens.size() : 0;
@@ -131,7 +140,10 @@ Status Engine::Start(const Request& request, size_t index, std::vector<Running>&
   c.prompt_tokens = int64_t(request.prompt.size());
   c.reused_tokens = int64_t(reused);
   prefill_done_ += int64_t(reused);
-  running.push_back({index, &request, *std::move(state), Sampler(request.sampling, request.prompt),
+  running.push_back({index,
+                     &request,
+                     *std::move(state),
+                     Sampler(request.sampling, request.prompt),
                      {request.prompt.begin() + int64_t(reused), request.prompt.end()}});
   return {};
 }
@@ -158,7 +170,8 @@ void Engine::Take(Running& r, Completion& c, SampledToken token, const EngineEve
   c.last_token_seconds = Seconds();
   if (c.tokens.empty()) c.first_token_seconds = c.last_token_seconds;
   c.tokens.push_back(std::move(token));
-  const bool stop_id = std::find(r.request->stop_ids.begin(), r.request->stop_ids.end(), id) != r.request->stop_ids.end();
+  const bool stop_id =
+      std::find(r.request->stop_ids.begin(), r.request->stop_ids.end(), id) != r.request->stop_ids.end();
   const bool wanted = !events.on_token || events.on_token(r.index, c.tokens.back());
   r.finished = true;
   if (stop_id || !wanted) {
@@ -183,7 +196,8 @@ Status Engine::RunStep(std::vector<Running>& running, std::span<Completion> comp
     const int64_t count = std::min(r.Wanted(), budget);
     if (count == 0) return;
     const bool completes = r.next + size_t(count) == r.pending.size();
-    chunks.push_back({&r.state, std::span(r.pending).subspan(r.next, size_t(count)), completes ? LogitRows::kLast : LogitRows::kNone});
+    chunks.push_back({&r.state, std::span(r.pending).subspan(r.next, size_t(count)),
+                      completes ? LogitRows::kLast : LogitRows::kNone});
     owners.push_back(&r);
     if (completes) sampled.push_back(&r);
     budget -= count;

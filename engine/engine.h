@@ -40,21 +40,21 @@ struct Completion {
   FinishReason finish = FinishReason::kLength;
   std::string error;
   int64_t prompt_tokens = 0;
-  int64_t reused_tokens = 0;          // of the prompt, taken from a kept state
-  double first_token_seconds = 0;     // from the start of Generate
+  int64_t reused_tokens = 0;       // of the prompt, taken from a kept state
+  double first_token_seconds = 0;  // from the start of Generate
   double last_token_seconds = 0;
 };
 
 struct EngineOptions {
-  int threads = 0;                 // 0: as many as this process may use
-  int64_t max_sequences = 32;      // in flight at once
-  int64_t max_step_tokens = 0;     // of all sequences in one step; 0: 512, on an accelerator 4096
-  int64_t max_context = 0;         // tokens of one sequence; 0: what the model allows, up to 1M
-  int64_t kept_prompts = 4;        // states held for Request::keep_prompt
+  int threads = 0;              // 0: as many as this process may use
+  int64_t max_sequences = 32;   // in flight at once
+  int64_t max_step_tokens = 0;  // of all sequences in one step; 0: 512, on an accelerator 4096
+  int64_t max_context = 0;      // tokens of one sequence; 0: what the model allows, up to 1M
+  int64_t kept_prompts = 4;     // states held for Request::keep_prompt
   KernelChoice kernels = KernelChoice::kBest;
-  bool pin_threads = false;        // bind each thread to a processor of its own (ThreadPool::Options)
-  bool graphs = true;              // replay decode steps on accelerators (engine/decode_graphs.h)
-  CpuIsa cpu_isa = kBestCpuIsa;    // kernels that need more are not used
+  bool pin_threads = false;      // bind each thread to a processor of its own (ThreadPool::Options)
+  bool graphs = true;            // replay decode steps on accelerators (engine/decode_graphs.h)
+  CpuIsa cpu_isa = kBestCpuIsa;  // kernels that need more are not used
 };
 
 struct EngineEvents {

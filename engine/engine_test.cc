@@ -12,7 +12,8 @@ using Ids = std::vector<int32_t>;
 class EngineTest : public testing::Test {
  protected:
   void SetUp() override {
-    Result<std::unique_ptr<Model>> m = Model::Load(std::string(VEXIL_SOURCE_DIR) + "/testdata/golden/b/model.bf16.safetensors", {});
+    Result<std::unique_ptr<Model>> m =
+        Model::Load(std::string(VEXIL_SOURCE_DIR) + "/testdata/golden/b/model.bf16.safetensors", {});
     ASSERT_TRUE(m.ok()) << m.status().message();
     model_ = *std::move(m);
   }
@@ -45,7 +46,7 @@ TEST_F(EngineTest, ABatchGivesWhatEachRequestGivesAlone) {
     requests.back().sampling.seed = uint64_t(i);
   }
   EngineOptions narrow;
-  narrow.max_sequences = 3;  // requests wait for each other
+  narrow.max_sequences = 3;     // requests wait for each other
   narrow.max_step_tokens = 16;  // prompts are cut
   const std::vector<Completion> together = *NewEngine(narrow)->Generate(requests);
   for (size_t i = 0; i < requests.size(); ++i) {

@@ -24,7 +24,8 @@ Status SamplingParams::Check() const {
   VX_TRY(Expect(top_p > 0 && top_p <= 1, "top_p", top_p, "a number above 0 and up to 1"));
   VX_TRY(Expect(top_k >= 0, "top_k", top_k, "0 (off) or more"));
   VX_TRY(Expect(min_p >= 0 && min_p <= 1, "min_p", min_p, "0 to 1"));
-  VX_TRY(Expect(repetition_penalty > 0 && repetition_penalty <= 100, "repetition_penalty", repetition_penalty, "a number above 0 and up to 100"));
+  VX_TRY(Expect(repetition_penalty > 0 && repetition_penalty <= 100, "repetition_penalty", repetition_penalty,
+                "a number above 0 and up to 100"));
   VX_TRY(Expect(std::abs(presence_penalty) <= 100, "presence_penalty", presence_penalty, "-100 to 100"));
   VX_TRY(Expect(std::abs(frequency_penalty) <= 100, "frequency_penalty", frequency_penalty, "-100 to 100"));
   return Expect(top_logprobs >= -1 && top_logprobs <= 100, "top_logprobs", top_logprobs, "0 to 100");
@@ -98,7 +99,13 @@ struct Columns {
     uniform.MutData<float>()[i] = draw;
   }
   Sample::Args Args(const TensorView& logits) const {
-    return {.logits = logits, .temperature = temperature, .top_k = top_k, .top_p = top_p, .min_p = min_p, .uniform = uniform, .token = token};
+    return {.logits = logits,
+            .temperature = temperature,
+            .top_k = top_k,
+            .top_p = top_p,
+            .min_p = min_p,
+            .uniform = uniform,
+            .token = token};
   }
 };
 
@@ -117,7 +124,8 @@ Status SampleOnDevice(const Context& ctx, const TensorView& logits, std::vector<
 bool NeedsLogits(const Sampler* s) { return s->has_penalties() || s->params().top_logprobs >= 0; }
 
 // The rows in host memory, for a CPU context.
-Result<std::vector<SampledToken>> SampleOnHost(const Context& ctx, const TensorView& logits, std::span<Sampler* const> samplers) {
+Result<std::vector<SampledToken>> SampleOnHost(const Context& ctx, const TensorView& logits,
+                                               std::span<Sampler* const> samplers) {
   std::vector<float> rows(size_t(logits.dims().Count()));
   VX_TRY(ctx.accelerator->CopyOut(rows.data(), logits.raw(), size_t(logits.Bytes()), ctx.stream));
   VX_TRY(ctx.accelerator->Synchronize(ctx.stream));
@@ -131,10 +139,12 @@ Result<std::vector<SampledToken>> SampleOnHost(const Context& ctx, const TensorV
 
 }  // namespace
 
-Result<std::vector<SampledToken>> SampleTokens(const Context& ctx, MutTensorView logits, std::span<Sampler* const> samplers) {
+Result<std::vector<SampledToken>> SampleTokens(const Context& ctx, MutTensorView logits,
+                                               std::span<Sampler* const> samplers) {
   const int64_t n = logits.dim(0), v = logits.dim(1);
   VX_CHECK(n == int64_t(samplers.size()), "one sampler per row");
-  if (ctx.accelerator && std::any_of(samplers.begin(), samplers.end(), NeedsLogits)) return SampleOnHost(ctx, logits, samplers);
+  if (ctx.accelerator && std::any_of(samplers.begin(), samplers.end(), NeedsLogits))
+    return SampleOnHost(ctx, logits, samplers);
   Arena::Scope scope(*ctx.workspace);
   std::vector<std::byte> memory(Columns::Bytes(n));
   const Columns columns(memory.data(), n, {});
@@ -155,7 +165,9 @@ Result<std::vector<SampledToken>> SampleTokens(const Context& ctx, MutTensorView
     if (top < 0) {
       out.push_back({t, 0, {}});
     } else {
-      out.push_back(Logprobs(kept.empty() ? std::span<const float>(logits.Row<float>(i), size_t(v)) : std::span<const float>(kept), t, top));
+      out.push_back(Logprobs(
+          kept.empty() ? std::span<const float>(logits.Row<float>(i), size_t(v)) : std::span<const float>(kept), t,
+          top));
     }
   }
   return out;

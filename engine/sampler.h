@@ -21,7 +21,7 @@ struct SamplingParams {
   float presence_penalty = 0.0f;    // subtracted once from tokens of the output
   float frequency_penalty = 0.0f;   // subtracted per occurrence in the output
   uint64_t seed = 0;
-  int32_t top_logprobs = -1;        // -1: no log-probabilities; n: of the token and the n likeliest
+  int32_t top_logprobs = -1;  // -1: no log-probabilities; n: of the token and the n likeliest
 
   // kInvalidArgument "top_p: found 1.5, expected 0 < top_p <= 1" and the like.
   Status Check() const;
@@ -61,7 +61,8 @@ class Sampler {
 // One token per row of logits (F32 [n, V], changed by penalties), sampler i for row i. The caller accepts the tokens.
 // Logits of an accelerator are sampled there and waited for, but for rows with penalties or log-probabilities: with one
 // of those in the step all rows come to the host.
-Result<std::vector<SampledToken>> SampleTokens(const Context& ctx, MutTensorView logits, std::span<Sampler* const> samplers);
+Result<std::vector<SampledToken>> SampleTokens(const Context& ctx, MutTensorView logits,
+                                               std::span<Sampler* const> samplers);
 
 // Log-probability of every token in `logits` reduced to one target and the likeliest `top`.
 SampledToken Logprobs(std::span<const float> logits, int32_t target, int32_t top);

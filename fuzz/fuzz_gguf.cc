@@ -20,7 +20,8 @@ void ReadAll(const vexil::GgufValue& v) {
   size_t bytes = v.Text().value_or("").size();
   for (int64_t i : v.Ints().value_or(std::vector<int64_t>{})) bytes += i != 0;
   for (double d : v.Reals().value_or(std::vector<double>{})) bytes += d != 0;
-  for (std::string_view t : v.Texts().value_or(std::vector<std::string_view>{})) bytes += t.size() + (t.empty() ? 0 : t.back() != 0);
+  for (std::string_view t : v.Texts().value_or(std::vector<std::string_view>{}))
+    bytes += t.size() + (t.empty() ? 0 : t.back() != 0);
   VX_CHECK(bytes < SIZE_MAX, "cannot happen: keeps the reads");
 }
 

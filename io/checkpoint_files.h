@@ -44,8 +44,9 @@ class CheckpointFiles {
   //   3. the only file whose name ends in .safetensors.
   // Several candidates on the same line are an error; name the file instead of the directory then.
   //
-  // Errors: those of SafetensorsFile::Open and GgufFile::Open; kNotFound (nothing to open, or a part is missing, by name);
-  // kInvalidArgument (several candidates); kDataLoss (index and files disagree, or two files hold the same tensor).
+  // Errors: those of SafetensorsFile::Open and GgufFile::Open; kNotFound (nothing to open, or a part is missing, by
+  // name); kInvalidArgument (several candidates); kDataLoss (index and files disagree, or two files hold the same
+  // tensor).
   static Result<CheckpointFiles> Open(const std::string& path);
 
   // As given to Open.

@@ -1,5 +1,5 @@
-// Reading GGUF files, the format of llama.cpp: metadata, a table of tensors, then their bytes, each tensor at a multiple
-// of the file's alignment. Versions 2 and 3, little-endian (docs/checkpoints.md, "GGUF").
+// Reading GGUF files, the format of llama.cpp: metadata, a table of tensors, then their bytes, each tensor at a
+// multiple of the file's alignment. Versions 2 and 3, little-endian (docs/checkpoints.md, "GGUF").
 //
 // As with safetensors, all of it is validated before the first view exists: counts, lengths, types and offsets against
 // the size of the file, keys and names that repeat, and that the tensors follow each other in order with nothing but

@@ -48,8 +48,8 @@ template <class F>
 auto WithNumber(GgufValueType type, const uint8_t* bytes, uint64_t i, F&& f) {
   using Out = decltype(f(uint8_t{}));
   switch (type) {
-#define X(e, code, size, host)                                       \
-  case GgufValueType::e:                                             \
+#define X(e, code, size, host)                                                                                       \
+  case GgufValueType::e:                                                                                             \
     if constexpr (std::is_arithmetic_v<host> && !std::is_same_v<host, bool>) return f(Load<host>(bytes + i * size)); \
     break;
     VX_GGUF_VALUE_TYPES(X)
@@ -69,7 +69,7 @@ const char* NameOf(GgufValueType type) {
   switch (type) {
 #define X(e, code, bytes, host) \
   case GgufValueType::e:        \
-    return &(#e)[1];  /* without the k */
+    return &(#e)[1]; /* without the k */
     VX_GGUF_VALUE_TYPES(X)
 #undef X
   }

@@ -15,19 +15,19 @@
 namespace vexil {
 
 // enumerator, code in the file, bytes of one value (0: its length is in the file), host type
-#define VX_GGUF_VALUE_TYPES(X) \
-  X(kU8, 0, 1, uint8_t)        \
-  X(kI8, 1, 1, int8_t)         \
-  X(kU16, 2, 2, uint16_t)      \
-  X(kI16, 3, 2, int16_t)       \
-  X(kU32, 4, 4, uint32_t)      \
-  X(kI32, 5, 4, int32_t)       \
-  X(kF32, 6, 4, float)         \
-  X(kBool, 7, 1, bool)         \
-  X(kString, 8, 0, std::string_view) \
+#define VX_GGUF_VALUE_TYPES(X)              \
+  X(kU8, 0, 1, uint8_t)                     \
+  X(kI8, 1, 1, int8_t)                      \
+  X(kU16, 2, 2, uint16_t)                   \
+  X(kI16, 3, 2, int16_t)                    \
+  X(kU32, 4, 4, uint32_t)                   \
+  X(kI32, 5, 4, int32_t)                    \
+  X(kF32, 6, 4, float)                      \
+  X(kBool, 7, 1, bool)                      \
+  X(kString, 8, 0, std::string_view)        \
   X(kArray, 9, 0, std::span<const uint8_t>) \
-  X(kU64, 10, 8, uint64_t)     \
-  X(kI64, 11, 8, int64_t)      \
+  X(kU64, 10, 8, uint64_t)                  \
+  X(kI64, 11, 8, int64_t)                   \
   X(kF64, 12, 8, double)
 
 // The whole tokenizer.json of a model, as the format's specification names the key.

@@ -70,14 +70,14 @@ Code CodeOfImage(const std::string& image) {
 TEST(Gguf, MetadataOfEveryType) {
   const float pi = 3.25f;
   const double tau = 6.5;
-  const Aligned image(File({Entry("u8", 0, "\xff"), Entry("i8", 1, "\xff"), Entry("u16", 2, "\xff\xff"),
-                            Entry("i16", 3, "\xff\xff"), Entry("u32", 4, U32(~0u)), Entry("i32", 5, U32(~0u)),
-                            Entry("f32", 6, {reinterpret_cast<const char*>(&pi), 4}), Entry("bool", 7, "\x01"),
-                            Entry("text", 8, Text("hello")), Entry("u64", 10, U64(~0ull)), Entry("i64", 11, U64(~0ull)),
-                            Entry("f64", 12, {reinterpret_cast<const char*>(&tau), 8}),
-                            Entry("ints", 9, U32(5) + U64(3) + U32(1) + U32(~0u) + U32(7)),
-                            Entry("texts", 9, U32(8) + U64(2) + Text("") + Text("two")), Entry("none", 9, U32(4) + U64(0))},
-                           {}, ""));
+  const Aligned image(File(
+      {Entry("u8", 0, "\xff"), Entry("i8", 1, "\xff"), Entry("u16", 2, "\xff\xff"), Entry("i16", 3, "\xff\xff"),
+       Entry("u32", 4, U32(~0u)), Entry("i32", 5, U32(~0u)), Entry("f32", 6, {reinterpret_cast<const char*>(&pi), 4}),
+       Entry("bool", 7, "\x01"), Entry("text", 8, Text("hello")), Entry("u64", 10, U64(~0ull)),
+       Entry("i64", 11, U64(~0ull)), Entry("f64", 12, {reinterpret_cast<const char*>(&tau), 8}),
+       Entry("ints", 9, U32(5) + U64(3) + U32(1) + U32(~0u) + U32(7)),
+       Entry("texts", 9, U32(8) + U64(2) + Text("") + Text("two")), Entry("none", 9, U32(4) + U64(0))},
+      {}, ""));
   const Result<GgufFile> file = GgufFile::Parse(image.bytes(), "f");
   ASSERT_TRUE(file.ok()) << ErrorOf(file);
   EXPECT_EQ(file->metadata().size(), 15u);
@@ -119,7 +119,8 @@ TEST(Gguf, DimsAreReversedAndBlocksCounted) {
 }
 
 TEST(Gguf, TheAlignmentKeyMovesTheData) {
-  std::string image = "GGUF" + U32(2) + U64(1) + U64(1) + Entry("general.alignment", 4, U32(8)) + Tensor("a", {2}, 0, 0);
+  std::string image =
+      "GGUF" + U32(2) + U64(1) + U64(1) + Entry("general.alignment", 4, U32(8)) + Tensor("a", {2}, 0, 0);
   image.append((8 - image.size() % 8) % 8, '\0');
   image += "abcdefgh";
   const Aligned aligned(image);
@@ -127,7 +128,8 @@ TEST(Gguf, TheAlignmentKeyMovesTheData) {
   ASSERT_TRUE(file.ok()) << ErrorOf(file);
   EXPECT_EQ(static_cast<const char*>(file->Find("a")->view.raw())[7], 'h');
   for (const char* bad : {"\0\0\0\0", "\1\0\0\0", "\4\0\0\0", "\x18\0\0\0"}) {
-    EXPECT_EQ(CodeOfImage("GGUF" + U32(3) + U64(0) + U64(1) + Entry("general.alignment", 4, {bad, 4})), Code::kDataLoss);
+    EXPECT_EQ(CodeOfImage("GGUF" + U32(3) + U64(0) + U64(1) + Entry("general.alignment", 4, {bad, 4})),
+              Code::kDataLoss);
   }
   EXPECT_EQ(ErrorOfImage("GGUF" + U32(3) + U64(0) + U64(1) + Entry("general.alignment", 10, U64(32))),
             "f: metadata general.alignment is 32, expected a u32 power of two from 8 to 1073741824");
@@ -141,8 +143,10 @@ TEST(Gguf, Refusals) {
       {"GGUF" + U32(1) + U64(0) + U64(0), "f: found GGUF version 1, expected 2 or 3"},
       {"GGUF" + U32(4) + U64(0) + U64(0), "f: found GGUF version 4, expected 2 or 3"},
       {"GGUF" + U32(3u << 24) + U64(0) + U64(0), "f: found a big-endian file, expected little-endian"},
-      {"GGUF" + U32(3) + U64(0) + U64(1ull << 60), "f: found 1152921504606846976 metadata entries, 0 bytes cannot hold them"},
-      {"GGUF" + U32(3) + U64(1ull << 60) + U64(0), "f: found 1152921504606846976 tensors, 0 bytes cannot hold their table"},
+      {"GGUF" + U32(3) + U64(0) + U64(1ull << 60),
+       "f: found 1152921504606846976 metadata entries, 0 bytes cannot hold them"},
+      {"GGUF" + U32(3) + U64(1ull << 60) + U64(0),
+       "f: found 1152921504606846976 tensors, 0 bytes cannot hold their table"},
       {File({Entry("a", 13, "x")}, {}, ""), "f: metadata \"a\": unknown value type 13"},
       {File({Entry("a", 7, "\2")}, {}, ""), "f: metadata \"a\": a boolean is 2, expected 0 or 1"},
       {File({Entry("a", 9, U32(9) + U64(1))}, {}, ""), "f: metadata \"a\": an array of arrays is not supported"},
@@ -199,9 +203,12 @@ TEST(GgufWriter, WhatIsWrittenIsReadBack) {
     std::string& b = bytes.emplace_back(size_t(dims.Count() * BytesOf(declared.back().dtype)), '\0');
     for (char& c : b) c = char(random());
   }
-  const GgufMetadata metadata = {{"u", 7u},     {"f", 1e-6f},
-                                 {"b", true},   {"t", std::string("text")},
-                                 {"i", std::vector<int32_t>{-1, 2}}, {"r", std::vector<float>{0.5f}},
+  const GgufMetadata metadata = {{"u", 7u},
+                                 {"f", 1e-6f},
+                                 {"b", true},
+                                 {"t", std::string("text")},
+                                 {"i", std::vector<int32_t>{-1, 2}},
+                                 {"r", std::vector<float>{0.5f}},
                                  {"s", std::vector<std::string>{"a", ""}}};
   GgufWriter writer = *GgufWriter::Create(dir / "f", declared, metadata);
   for (size_t i = 0; i < declared.size(); ++i) {

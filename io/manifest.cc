@@ -33,7 +33,8 @@ Status ExpectMembers(const Json& value, std::initializer_list<std::string_view> 
     if (value.Find(name) == nullptr) return DataLoss(fmt::format("{} is missing", name));
   }
   for (const auto& [name, member] : *value.object()) {
-    if (std::ranges::find(names, name) == names.end()) return DataLoss(fmt::format("unknown member {}", QuoteName(name)));
+    if (std::ranges::find(names, name) == names.end())
+      return DataLoss(fmt::format("unknown member {}", QuoteName(name)));
   }
   return {};
 }
@@ -52,7 +53,8 @@ Result<uint64_t> ReadChecksum(const Json& value) {
   const auto [stop, error] = std::from_chars(text->data(), end, bits, 16);
   // Written back and compared, so signs, short and upper-case forms are no checksums.
   if (error != std::errc() || stop != end || HashText(bits) != *text) {
-    return DataLoss(fmt::format("found {}, expected {} lower-case hexadecimal digits", QuoteName(*text), kChecksumDigits));
+    return DataLoss(
+        fmt::format("found {}, expected {} lower-case hexadecimal digits", QuoteName(*text), kChecksumDigits));
   }
   return bits;
 }
@@ -64,7 +66,8 @@ Result<std::string> ReadDType(const Json& value) {
 
 Result<Dims> ReadShape(const Json& value) {
   const Json::Array* list = value.array();
-  if (list == nullptr || list->size() > size_t{kMaxRank}) return Wrong(value, fmt::format("a list of at most {} sizes", kMaxRank));
+  if (list == nullptr || list->size() > size_t{kMaxRank})
+    return Wrong(value, fmt::format("a list of at most {} sizes", kMaxRank));
   Dims dims;
   for (const Json& size : *list) {
     VX_ASSIGN(dims.d[size_t(dims.rank)], ReadSize(size));
@@ -125,7 +128,8 @@ Json DescribeFile(const ManifestFile& file) {
   Json::Object tensors;
   for (const ManifestTensor& t : file.tensors) {
     Json::Array shape(t.shape.d.begin(), t.shape.d.begin() + t.shape.rank);
-    tensors.emplace_back(t.name, Json::Object{{"xxh3", HashText(t.xxh3)}, {"dtype", t.dtype}, {"shape", std::move(shape)}});
+    tensors.emplace_back(t.name,
+                         Json::Object{{"xxh3", HashText(t.xxh3)}, {"dtype", t.dtype}, {"shape", std::move(shape)}});
   }
   return Json(Json::Object{{"bytes", file.bytes}, {"tensors", std::move(tensors)}});
 }

@@ -52,7 +52,7 @@ struct ManifestTensor {
 };
 
 struct ManifestFile {
-  std::string name;  // a plain file name
+  std::string name;   // a plain file name
   int64_t bytes = 0;  // of the whole file
   std::vector<ManifestTensor> tensors;
 

@@ -34,10 +34,14 @@ TEST(ManifestTest, RefusesWithOneLine) {
       {"96", "-1", "m: file \"a.safetensors\": bytes: found -1, expected an integer from 0 to 2^63 - 1"},
       {"\"00000000000000ff\"", "\"ff\"",
        "m: file \"a.safetensors\": tensor \"w\": xxh3: found \"ff\", expected 16 lower-case hexadecimal digits"},
-      {"\"00000000000000ff\"", "7", "m: file \"a.safetensors\": tensor \"w\": xxh3: found 7, expected 16 hexadecimal digits"},
-      {"\"F8_E4M3\"", "9", "m: file \"a.safetensors\": tensor \"w\": dtype: found 9, expected the name of an element type"},
-      {"[2,3]", "[2,-3]", "m: file \"a.safetensors\": tensor \"w\": shape: found -3, expected an integer from 0 to 2^63 - 1"},
-      {"[2,3]", "[1,1,1,1,1,1,1]", "m: file \"a.safetensors\": tensor \"w\": shape: found a JSON array, expected a list of at most 6 sizes"},
+      {"\"00000000000000ff\"", "7",
+       "m: file \"a.safetensors\": tensor \"w\": xxh3: found 7, expected 16 hexadecimal digits"},
+      {"\"F8_E4M3\"", "9",
+       "m: file \"a.safetensors\": tensor \"w\": dtype: found 9, expected the name of an element type"},
+      {"[2,3]", "[2,-3]",
+       "m: file \"a.safetensors\": tensor \"w\": shape: found -3, expected an integer from 0 to 2^63 - 1"},
+      {"[2,3]", "[1,1,1,1,1,1,1]",
+       "m: file \"a.safetensors\": tensor \"w\": shape: found a JSON array, expected a list of at most 6 sizes"},
       {"}}}}}", "}}}}", "m: line 1, column 128: missing a comma or '}' after an object member"},
   };
   for (const auto& row : rows) {

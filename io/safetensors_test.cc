@@ -94,7 +94,7 @@ TEST(Safetensors, EveryElementType){
                                std::to_string(3 * bytes) + "]}}";                                                 \
     const std::string image = Image(header, std::string(3 * bytes, 'x'));                                         \
     const Result<SafetensorsFile> file = SafetensorsFile::Parse(Bytes(image), "f");                               \
-    ASSERT_EQ(file.ok(), ElementsOf(DType::e) != kBlockElements) << text;  /* blocks are GGUF's */                \
+    ASSERT_EQ(file.ok(), ElementsOf(DType::e) != kBlockElements) << text; /* blocks are GGUF's */                 \
     if (file.ok()) {                                                                                              \
       EXPECT_EQ(file->Find("t")->dtype, DType::e);                                                                \
     }                                                                                                             \

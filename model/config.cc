@@ -23,15 +23,48 @@ struct Keys {
   std::string_view vocab, dim, layers, hash_layers, draft_layers, heads, head_dim, rope_dim, q_rank, o_groups, o_rank,
       window, index_heads, index_dim, index_topk, expert_dim, experts, shared_experts, active, route_scale, score_func;
 };
-constexpr Keys kHfKeys = {"vocab_size", "hidden_size", "num_hidden_layers", "num_hash_layers", "num_nextn_predict_layers",
-                          "num_attention_heads", "head_dim", "qk_rope_head_dim", "q_lora_rank", "o_groups", "o_lora_rank",
-                          "sliding_window", "index_n_heads", "index_head_dim", "index_topk", "moe_intermediate_size",
-                          "n_routed_experts", "n_shared_experts", "num_experts_per_tok", "routed_scaling_factor",
+constexpr Keys kHfKeys = {"vocab_size",
+                          "hidden_size",
+                          "num_hidden_layers",
+                          "num_hash_layers",
+                          "num_nextn_predict_layers",
+                          "num_attention_heads",
+                          "head_dim",
+                          "qk_rope_head_dim",
+                          "q_lora_rank",
+                          "o_groups",
+                          "o_lora_rank",
+                          "sliding_window",
+                          "index_n_heads",
+                          "index_head_dim",
+                          "index_topk",
+                          "moe_intermediate_size",
+                          "n_routed_experts",
+                          "n_shared_experts",
+                          "num_experts_per_tok",
+                          "routed_scaling_factor",
                           "scoring_func"};
-constexpr Keys kInferenceKeys = {"vocab_size", "dim", "n_layers", "n_hash_layers", "n_mtp_layers", "n_heads", "head_dim",
-                                 "rope_head_dim", "q_lora_rank", "o_groups", "o_lora_rank", "window_size", "index_n_heads",
-                                 "index_head_dim", "index_topk", "moe_inter_dim", "n_routed_experts", "n_shared_experts",
-                                 "n_activated_experts", "route_scale", "score_func"};
+constexpr Keys kInferenceKeys = {"vocab_size",
+                                 "dim",
+                                 "n_layers",
+                                 "n_hash_layers",
+                                 "n_mtp_layers",
+                                 "n_heads",
+                                 "head_dim",
+                                 "rope_head_dim",
+                                 "q_lora_rank",
+                                 "o_groups",
+                                 "o_lora_rank",
+                                 "window_size",
+                                 "index_n_heads",
+                                 "index_head_dim",
+                                 "index_topk",
+                                 "moe_inter_dim",
+                                 "n_routed_experts",
+                                 "n_shared_experts",
+                                 "n_activated_experts",
+                                 "route_scale",
+                                 "score_func"};
 
 void ReadSizes(ConfigReader& r, const Keys& k, ModelConfig& c) {
   c.vocab_size = r.Int(k.vocab, 1, int64_t(1) << 24);
@@ -60,7 +93,8 @@ void ReadSizes(ConfigReader& r, const Keys& k, ModelConfig& c) {
 }
 
 void CheckSizes(ConfigReader& r, const Keys& k, const ModelConfig& c) {
-  r.Require(c.rope_dim % 2 == 0 && c.rope_dim <= c.head_dim, k.rope_dim, fmt::format("an even number up to {} ({})", k.head_dim, c.head_dim));
+  r.Require(c.rope_dim % 2 == 0 && c.rope_dim <= c.head_dim, k.rope_dim,
+            fmt::format("an even number up to {} ({})", k.head_dim, c.head_dim));
   r.Require(c.num_heads % c.o_groups == 0, k.o_groups, fmt::format("a divisor of {} ({})", k.heads, c.num_heads));
   r.Require(c.experts_per_token <= c.num_experts, k.active, fmt::format("at most {} ({})", k.experts, c.num_experts));
   if (c.has_ratio(kOverlapRatio)) {
@@ -95,7 +129,8 @@ void ReadRatioList(ConfigReader& r, ModelConfig& c) {
 void ReadLayerTypes(ConfigReader& r, ModelConfig& c) {
   const Json::Array* list = r.Find("layer_types")->array();
   if (list == nullptr || int64_t(list->size()) != c.num_layers) {
-    r.Fail("layer_types", list ? fmt::format("{} entries", list->size()) : "no list", fmt::format("one entry for each of the {} layers", c.num_layers));
+    r.Fail("layer_types", list ? fmt::format("{} entries", list->size()) : "no list",
+           fmt::format("one entry for each of the {} layers", c.num_layers));
     return;
   }
   const Json* rates = r.Object("compress_rates");
@@ -106,16 +141,20 @@ void ReadLayerTypes(ConfigReader& r, ModelConfig& c) {
       c.compress_ratios.push_back(0);
       continue;
     }
-    const bool csa = kind && *kind == "compressed_sparse_attention", hca = kind && *kind == "heavily_compressed_attention";
+    const bool csa = kind && *kind == "compressed_sparse_attention",
+               hca = kind && *kind == "heavily_compressed_attention";
     if (!csa && !hca) {
-      r.Fail(fmt::format("layer_types[{}]", i), (*list)[i].ToText(), "sliding_attention, compressed_sparse_attention or heavily_compressed_attention");
+      r.Fail(fmt::format("layer_types[{}]", i), (*list)[i].ToText(),
+             "sliding_attention, compressed_sparse_attention or heavily_compressed_attention");
       return;
     }
     const Json* rate = rates ? rates->Find(*kind) : nullptr;
     const int64_t ratio = rate ? rate->Int().value_or(-1) : (csa ? 4 : 128);
-    const bool ok = csa ? ratio == kOverlapRatio : ratio > 1 && ratio <= 256 && 256 % ratio == 0 && ratio != kOverlapRatio;
+    const bool ok =
+        csa ? ratio == kOverlapRatio : ratio > 1 && ratio <= 256 && 256 % ratio == 0 && ratio != kOverlapRatio;
     if (!ok) {
-      r.Fail("compress_rates." + *kind, rate ? rate->ToText() : "nothing", csa ? "4" : "a power of two from 2 to 256 other than 4");
+      r.Fail("compress_rates." + *kind, rate ? rate->ToText() : "nothing",
+             csa ? "4" : "a power of two from 2 to 256 other than 4");
       return;
     }
     c.compress_ratios.push_back(ratio);
@@ -146,7 +185,8 @@ void ReadHashLayers(ConfigReader& r, const Keys& k, ModelConfig& c) {
   }
   const Json::Array* list = r.Find("mlp_layer_types")->array();
   if (list == nullptr || int64_t(list->size()) != c.num_layers) {
-    r.Fail("mlp_layer_types", list ? fmt::format("{} entries", list->size()) : "no list", fmt::format("one entry for each of the {} layers", c.num_layers));
+    r.Fail("mlp_layer_types", list ? fmt::format("{} entries", list->size()) : "no list",
+           fmt::format("one entry for each of the {} layers", c.num_layers));
     return;
   }
   for (size_t i = 0; i < list->size(); ++i) {
@@ -154,7 +194,8 @@ void ReadHashLayers(ConfigReader& r, const Keys& k, ModelConfig& c) {
     const bool hash = kind && *kind == "hash_moe";
     const bool prefix = !hash || c.num_hash_layers == int64_t(i);
     if (!kind || (!hash && *kind != "moe") || !prefix) {
-      r.Fail(fmt::format("mlp_layer_types[{}]", i), (*list)[i].ToText(), "\"hash_moe\" for the first layers, then \"moe\"");
+      r.Fail(fmt::format("mlp_layer_types[{}]", i), (*list)[i].ToText(),
+             "\"hash_moe\" for the first layers, then \"moe\"");
       return;
     }
     c.num_hash_layers += hash;
@@ -166,7 +207,8 @@ void ReadHashLayers(ConfigReader& r, const Keys& k, ModelConfig& c) {
 }
 
 // `missing_factor`: what a missing factor means; none: it is an error, as is a missing length.
-RopeScaling ReadYarn(ConfigReader& r, std::string_view factor_key, std::string_view length_key, std::optional<double> missing_factor) {
+RopeScaling ReadYarn(ConfigReader& r, std::string_view factor_key, std::string_view length_key,
+                     std::optional<double> missing_factor) {
   RopeScaling s;
   s.factor = r.Real(factor_key, 1, 1e6, missing_factor);
   s.original_length = r.Int(length_key, 0, kMaxPositions, missing_factor ? std::optional<int64_t>(0) : std::nullopt);
@@ -238,7 +280,8 @@ Status ReadHf(const Json& root, ConfigReader& r, std::string_view where, ModelCo
   VX_TRY(ReadHfRope(r, where, c));
   if (c.quantized) {
     const Json& q = *root.Find("quantization_config");
-    if (!q.is_object()) return InvalidArgument(fmt::format("{}: quantization_config: found {}, expected an object", where, q.TypeName()));
+    if (!q.is_object())
+      return InvalidArgument(fmt::format("{}: quantization_config: found {}, expected an object", where, q.TypeName()));
     ConfigReader qr(q, fmt::format("{}: quantization_config", where));
     if (qr.Text("quant_method", "fp8") == "fp8") {
       if (qr.Has("fmt")) qr.RequireText("fmt", "e4m3");
@@ -293,7 +336,8 @@ Result<ModelConfig> ModelConfig::Parse(std::string_view json, std::string_view n
   } else if (r.Has("dim")) {
     VX_TRY(ReadInference(r, c));
   } else {
-    return InvalidArgument(fmt::format("{}: found neither hidden_size nor dim, expected a DeepSeek-V4 configuration", name));
+    return InvalidArgument(
+        fmt::format("{}: found neither hidden_size nor dim, expected a DeepSeek-V4 configuration", name));
   }
   return c;
 }

@@ -19,7 +19,8 @@ std::string ConfigReader::FoundText(std::string_view key) const {
 }
 
 void ConfigReader::Fail(std::string_view key, std::string_view found, std::string_view expected) {
-  if (status_.ok()) status_ = InvalidArgument(fmt::format("{}: {}: found {}, expected {}", where_, key, found, expected));
+  if (status_.ok())
+    status_ = InvalidArgument(fmt::format("{}: {}: found {}, expected {}", where_, key, found, expected));
 }
 
 void ConfigReader::Require(bool ok, std::string_view key, std::string_view expected) {

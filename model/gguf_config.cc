@@ -11,38 +11,38 @@ namespace vexil {
 namespace {
 
 // member of ModelConfig, key of config.json, key in the file (behind "deepseek4."), type in the file
-#define VX_GGUF_CONFIG(X)                                                                             \
-  X(vocab_size, "vocab_size", "vocab_size", uint32_t)                                                 \
-  X(max_positions, "max_position_embeddings", "context_length", uint32_t)                             \
-  X(dim, "hidden_size", "embedding_length", uint32_t)                                                 \
-  X(num_layers, "num_hidden_layers", "block_count", uint32_t)                                         \
-  X(num_hash_layers, "num_hash_layers", "hash_layer_count", uint32_t)                                 \
-  X(num_heads, "num_attention_heads", "attention.head_count", uint32_t)                               \
-  X(head_dim, "head_dim", "attention.key_length", uint32_t)                                           \
-  X(rope_dim, "qk_rope_head_dim", "rope.dimension_count", uint32_t)                                   \
-  X(q_lora_rank, "q_lora_rank", "attention.q_lora_rank", uint32_t)                                    \
-  X(o_groups, "o_groups", "attention.output_group_count", uint32_t)                                   \
-  X(o_lora_rank, "o_lora_rank", "attention.output_lora_rank", uint32_t)                               \
-  X(window, "sliding_window", "attention.sliding_window", uint32_t)                                   \
-  X(index_heads, "index_n_heads", "attention.indexer.head_count", uint32_t)                           \
-  X(index_head_dim, "index_head_dim", "attention.indexer.key_length", uint32_t)                       \
-  X(index_topk, "index_topk", "attention.indexer.top_k", uint32_t)                                    \
-  X(expert_dim, "moe_intermediate_size", "expert_feed_forward_length", uint32_t)                      \
-  X(num_experts, "n_routed_experts", "expert_count", uint32_t)                                        \
-  X(experts_per_token, "num_experts_per_tok", "expert_used_count", uint32_t)                          \
-  X(route_scale, "routed_scaling_factor", "expert_weights_scale", float)                              \
-  X(hc_mult, "hc_mult", "hyper_connection.count", uint32_t)                                           \
-  X(sinkhorn_iters, "hc_sinkhorn_iters", "hyper_connection.sinkhorn_iterations", uint32_t)            \
-  X(hc_eps, "hc_eps", "hyper_connection.epsilon", float)                                              \
-  X(norm_eps, "rms_norm_eps", "attention.layer_norm_rms_epsilon", float)                              \
-  X(rope_theta, "rope_theta", "rope.freq_base", float)                                                \
+#define VX_GGUF_CONFIG(X)                                                                  \
+  X(vocab_size, "vocab_size", "vocab_size", uint32_t)                                      \
+  X(max_positions, "max_position_embeddings", "context_length", uint32_t)                  \
+  X(dim, "hidden_size", "embedding_length", uint32_t)                                      \
+  X(num_layers, "num_hidden_layers", "block_count", uint32_t)                              \
+  X(num_hash_layers, "num_hash_layers", "hash_layer_count", uint32_t)                      \
+  X(num_heads, "num_attention_heads", "attention.head_count", uint32_t)                    \
+  X(head_dim, "head_dim", "attention.key_length", uint32_t)                                \
+  X(rope_dim, "qk_rope_head_dim", "rope.dimension_count", uint32_t)                        \
+  X(q_lora_rank, "q_lora_rank", "attention.q_lora_rank", uint32_t)                         \
+  X(o_groups, "o_groups", "attention.output_group_count", uint32_t)                        \
+  X(o_lora_rank, "o_lora_rank", "attention.output_lora_rank", uint32_t)                    \
+  X(window, "sliding_window", "attention.sliding_window", uint32_t)                        \
+  X(index_heads, "index_n_heads", "attention.indexer.head_count", uint32_t)                \
+  X(index_head_dim, "index_head_dim", "attention.indexer.key_length", uint32_t)            \
+  X(index_topk, "index_topk", "attention.indexer.top_k", uint32_t)                         \
+  X(expert_dim, "moe_intermediate_size", "expert_feed_forward_length", uint32_t)           \
+  X(num_experts, "n_routed_experts", "expert_count", uint32_t)                             \
+  X(experts_per_token, "num_experts_per_tok", "expert_used_count", uint32_t)               \
+  X(route_scale, "routed_scaling_factor", "expert_weights_scale", float)                   \
+  X(hc_mult, "hc_mult", "hyper_connection.count", uint32_t)                                \
+  X(sinkhorn_iters, "hc_sinkhorn_iters", "hyper_connection.sinkhorn_iterations", uint32_t) \
+  X(hc_eps, "hc_eps", "hyper_connection.epsilon", float)                                   \
+  X(norm_eps, "rms_norm_eps", "attention.layer_norm_rms_epsilon", float)                   \
+  X(rope_theta, "rope_theta", "rope.freq_base", float)                                     \
   X(compress_rope_theta, "compress_rope_theta", "attention.compress_rope_freq_base", float)
 
 // The same for rope_scaling, which a file may leave out as a whole.
-#define VX_GGUF_ROPE_SCALING(X)                                                                    \
-  X(factor, "factor", "rope.scaling.factor", float)                                                \
+#define VX_GGUF_ROPE_SCALING(X)                                                                            \
+  X(factor, "factor", "rope.scaling.factor", float)                                                        \
   X(original_length, "original_max_position_embeddings", "rope.scaling.original_context_length", uint32_t) \
-  X(beta_fast, "beta_fast", "rope.scaling.yarn_beta_fast", float)                                  \
+  X(beta_fast, "beta_fast", "rope.scaling.yarn_beta_fast", float)                                          \
   X(beta_slow, "beta_slow", "rope.scaling.yarn_beta_slow", float)
 
 constexpr std::string_view kRatios = "attention.compress_ratios";
@@ -88,7 +88,8 @@ class MetadataReader {
     if (v == nullptr) return 0;
     if (const auto d = v->Real()) return *d;
     const auto list = v->Reals();
-    const bool same = list && !list->empty() && std::ranges::all_of(*list, [&](double d) { return d == list->front(); });
+    const bool same =
+        list && !list->empty() && std::ranges::all_of(*list, [&](double d) { return d == list->front(); });
     if (!same) return Fail(key, *v, "one number for all layers"), 0;
     return list->front();
   }
@@ -103,7 +104,9 @@ class MetadataReader {
   }
 
   Json Fail(std::string_view key, const GgufValue& found, std::string_view expected) {
-    if (status_.ok()) status_ = InvalidArgument(fmt::format("{}: {}: found {}, expected {}", file_.path(), KeyOf(key), found.Describe(), expected));
+    if (status_.ok())
+      status_ = InvalidArgument(
+          fmt::format("{}: {}: found {}, expected {}", file_.path(), KeyOf(key), found.Describe(), expected));
     return {};
   }
   Status TakeStatus() { return std::move(status_); }
@@ -111,7 +114,8 @@ class MetadataReader {
  private:
   const GgufValue* Require(std::string_view key) {
     const GgufValue* v = Find(key);
-    if (v == nullptr && status_.ok()) status_ = InvalidArgument(fmt::format("{}: metadata {} is missing", file_.path(), KeyOf(key)));
+    if (v == nullptr && status_.ok())
+      status_ = InvalidArgument(fmt::format("{}: metadata {} is missing", file_.path(), KeyOf(key)));
     return v;
   }
 

@@ -1,5 +1,5 @@
-// The configuration of a model as the metadata of a GGUF file, both ways. Keys are those that llama.cpp reads and writes
-// for this architecture (docs/checkpoints.md, "GGUF").
+// The configuration of a model as the metadata of a GGUF file, both ways. Keys are those that llama.cpp reads and
+// writes for this architecture (docs/checkpoints.md, "GGUF").
 #pragma once
 
 #include <string>

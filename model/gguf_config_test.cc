@@ -27,7 +27,8 @@ TEST(GgufNames, BothWays) {
     EXPECT_EQ(PublishedNameOfGguf(gguf), published);
     EXPECT_EQ(CanonicalTensorName(gguf), published);
   }
-  for (const char* name : {"layers.0.attn.wq_a.scale", "layers.x.attn_norm.weight", "layers.", "layers.1", "mtp.0.norm.weight"}) {
+  for (const char* name :
+       {"layers.0.attn.wq_a.scale", "layers.x.attn_norm.weight", "layers.", "layers.1", "mtp.0.norm.weight"}) {
     EXPECT_EQ(GgufTensorName(name), std::nullopt) << name;
   }
   for (const char* name : {"blk.0.attn_q.weight", "blk..attn_norm.weight", "blk.0", ""}) {
@@ -38,7 +39,9 @@ TEST(GgufNames, BothWays) {
 class GgufConfigTest : public testing::Test {
  protected:
   GgufConfigTest() : metadata_(GgufConfigMetadata(Tiny())) {}
-  static ModelConfig Tiny() { return *ModelConfig::ReadFile(std::string(VEXIL_SOURCE_DIR) + "/models/tiny/config.json"); }
+  static ModelConfig Tiny() {
+    return *ModelConfig::ReadFile(std::string(VEXIL_SOURCE_DIR) + "/models/tiny/config.json");
+  }
 
   GgufScalarOrArray& At(std::string_view key) {
     for (auto& [k, value] : metadata_) {
@@ -71,12 +74,14 @@ TEST_F(GgufConfigTest, EveryNumberComesBack) {
   const Result<ModelConfig> read = Read();
   ASSERT_TRUE(read.ok()) << read.status().message();
   const ModelConfig want = Tiny();
-#define VX_SAME(X)                                                                                                   \
-  X(vocab_size) X(dim) X(num_layers) X(num_hash_layers) X(num_heads) X(head_dim) X(rope_dim) X(q_lora_rank) X(o_groups) \
-  X(o_lora_rank) X(window) X(compress_ratios) X(index_heads) X(index_head_dim) X(index_topk) X(expert_dim)              \
-  X(num_experts) X(experts_per_token) X(route_scale) X(swiglu_limit) X(hc_mult) X(sinkhorn_iters) X(hc_eps)             \
-  X(norm_eps) X(rope_theta) X(compress_rope_theta) X(max_positions) X(bos_id) X(eos_id) X(rope_scaling.factor)          \
-  X(rope_scaling.original_length) X(rope_scaling.beta_fast) X(rope_scaling.beta_slow)
+#define VX_SAME(X)                                                                                                  \
+  X(vocab_size)                                                                                                     \
+  X(dim) X(num_layers) X(num_hash_layers) X(num_heads) X(head_dim) X(rope_dim) X(q_lora_rank) X(o_groups)           \
+      X(o_lora_rank) X(window) X(compress_ratios) X(index_heads) X(index_head_dim) X(index_topk) X(expert_dim)      \
+          X(num_experts) X(experts_per_token) X(route_scale) X(swiglu_limit) X(hc_mult) X(sinkhorn_iters) X(hc_eps) \
+              X(norm_eps) X(rope_theta) X(compress_rope_theta) X(max_positions) X(bos_id) X(eos_id)                 \
+                  X(rope_scaling.factor) X(rope_scaling.original_length) X(rope_scaling.beta_fast)                  \
+                      X(rope_scaling.beta_slow)
 #define X(member) EXPECT_EQ(read->member, want.member);
   VX_SAME(X)
 #undef X
@@ -98,7 +103,8 @@ TEST_F(GgufConfigTest, MistakesNameTheKey) {
     metadata_ = saved;
     return error;
   };
-  EXPECT_EQ(with("general.architecture", std::string("llama")), "general.architecture: found \"llama\", expected \"deepseek4\"");
+  EXPECT_EQ(with("general.architecture", std::string("llama")),
+            "general.architecture: found \"llama\", expected \"deepseek4\"");
   EXPECT_EQ(with("deepseek4.block_count", std::string("6")), "deepseek4.block_count: found \"6\", expected a number");
   EXPECT_EQ(with("deepseek4.attention.head_count_kv", 2u),
             "deepseek4.attention.head_count_kv: found 2, expected 1 (nothing else is supported)");
@@ -110,7 +116,8 @@ TEST_F(GgufConfigTest, MistakesNameTheKey) {
             "deepseek4.swiglu_clamp_exp: found 2 x F32, expected one number for all layers");
   EXPECT_EQ(with("deepseek4.rope.scaling.type", std::string("linear")),
             "deepseek4.rope.scaling.type: found \"linear\", expected \"yarn\" or \"none\"");
-  EXPECT_NE(with("deepseek4.attention.compress_ratios", std::vector<int32_t>{0}).find("compress_ratios"), std::string::npos);
+  EXPECT_NE(with("deepseek4.attention.compress_ratios", std::vector<int32_t>{0}).find("compress_ratios"),
+            std::string::npos);
   EXPECT_NE(with("deepseek4.rope.freq_base", 0.0f / 0.0f).find("expected a number"), std::string::npos);
   Remove("deepseek4.embedding_length");
   EXPECT_EQ(Error(), "metadata deepseek4.embedding_length is missing");

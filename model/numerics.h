@@ -10,9 +10,9 @@ namespace vexil {
 
 // name on the command line; activations; linear inputs rounded to E4M3 before block-scaled weights; cache rows and
 // indexer vectors rounded as in training (with the Hadamard rotation that belongs to it)
-#define VX_NUMERICS(X)                                  \
-  X(kFp8, "fp8", DType::kBF16, true, true)              \
-  X(kBf16, "bf16", DType::kBF16, false, false)          \
+#define VX_NUMERICS(X)                         \
+  X(kFp8, "fp8", DType::kBF16, true, true)     \
+  X(kBf16, "bf16", DType::kBF16, false, false) \
   X(kF32, "f32", DType::kF32, false, false)
 
 enum class NumericsMode : uint8_t {

@@ -36,8 +36,10 @@ int64_t StateLayout::TailBytes() const {
   int64_t bytes = 0;
   for (const Layer& layer : layers) {
     bytes += window_capacity * head_dim * vexil::BytesOf(dtype);
-    if (layer.ratio == kOverlapRatio) bytes += overlap_capacity * 2 * 2 * (head_dim + index_head_dim) * int64_t(sizeof(float));
-    if (layer.ratio != 0 && layer.ratio != kOverlapRatio) bytes += running_capacity * 3 * head_dim * int64_t(sizeof(float));
+    if (layer.ratio == kOverlapRatio)
+      bytes += overlap_capacity * 2 * 2 * (head_dim + index_head_dim) * int64_t(sizeof(float));
+    if (layer.ratio != 0 && layer.ratio != kOverlapRatio)
+      bytes += running_capacity * 3 * head_dim * int64_t(sizeof(float));
   }
   return bytes;
 }
@@ -65,7 +67,8 @@ Status StatePool::Map(MutTensorView& view, DType dtype, Dims dims) {
   }
   void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (p == MAP_FAILED) {
-    return ResourceExhausted(fmt::format("sequence state: cannot map {} bytes; use fewer sequences or a shorter context", bytes));
+    return ResourceExhausted(
+        fmt::format("sequence state: cannot map {} bytes; use fewer sequences or a shorter context", bytes));
   }
   memory_.emplace_back(p, Unmap{bytes});
   view = MutTensorView(p, dtype, dims);
@@ -120,7 +123,8 @@ void StatePool::Free(SequenceState& s) {
 }
 
 Result<int32_t> StatePool::TakePage() {
-  if (free_pages_.empty()) return ResourceExhausted(fmt::format("all {} pages of {} tokens are in use", page_users_.size(), kPageTokens));
+  if (free_pages_.empty())
+    return ResourceExhausted(fmt::format("all {} pages of {} tokens are in use", page_users_.size(), kPageTokens));
   const int32_t page = free_pages_.back();
   free_pages_.pop_back();
   page_users_[size_t(page)] = 1;
@@ -164,7 +168,8 @@ Status StatePool::RollBack(SequenceState& s, int64_t count) {
     return InvalidArgument(fmt::format("roll-back of {} tokens, expected 0 to {}", count, s.length));
   }
   if (count != s.length && s.high_water - (s.length - count) > kMaxRollback) {
-    return InvalidArgument(fmt::format("roll-back to {} tokens after {}, expected at most {} back", s.length - count, s.high_water, kMaxRollback));
+    return InvalidArgument(fmt::format("roll-back to {} tokens after {}, expected at most {} back", s.length - count,
+                                       s.high_water, kMaxRollback));
   }
   s.length -= count;
   if (s.length == 0) s.high_water = 0;
@@ -272,9 +277,11 @@ Result<SequenceState> StatePool::Restore(const std::string& path) {
     return v;
   };
   const int64_t length = number("length"), high_water = number("high_water");
-  if (length < 0 || high_water < length) return DataLoss(fmt::format("{}: no valid length, expected a saved sequence state", path));
+  if (length < 0 || high_water < length)
+    return DataLoss(fmt::format("{}: no valid length, expected a saved sequence state", path));
   if (CeilDiv(length, kPageTokens) > int64_t(page_users_.size())) {
-    return ResourceExhausted(fmt::format("{}: found {} tokens, expected at most {}", path, length, int64_t(page_users_.size()) * kPageTokens));
+    return ResourceExhausted(fmt::format("{}: found {} tokens, expected at most {}", path, length,
+                                         int64_t(page_users_.size()) * kPageTokens));
   }
   VX_ASSIGN(SequenceState s, NewSequence());
   Status status = Reserve(s, length);
@@ -283,7 +290,8 @@ Result<SequenceState> StatePool::Restore(const std::string& path) {
     if (!status.ok()) return;
     const TensorInfo* info = file.Find(name);
     if (info == nullptr || info->dtype != v.dtype() || info->dims != v.dims()) {
-      status = InvalidArgument(fmt::format("{}: tensor '{}' is missing or has another shape: saved by another model or data format", path, name));
+      status = InvalidArgument(fmt::format(
+          "{}: tensor '{}' is missing or has another shape: saved by another model or data format", path, name));
       return;
     }
     if (device_) {
@@ -295,9 +303,11 @@ Result<SequenceState> StatePool::Restore(const std::string& path) {
   };
   ForTail(s.slot, [&](const std::string& name, MutTensorView v) { copy("tail." + name, v); });
   for (size_t i = 0; i < s.pages.size(); ++i) {
-    ForPage(s.pages[i], [&](const std::string& name, MutTensorView v) { copy(fmt::format("pages.{}.{}", i, name), v); });
+    ForPage(s.pages[i],
+            [&](const std::string& name, MutTensorView v) { copy(fmt::format("pages.{}.{}", i, name), v); });
   }
-  if (status.ok() && used != file.tensors().size()) status = InvalidArgument(fmt::format("{}: holds tensors of another model", path));
+  if (status.ok() && used != file.tensors().size())
+    status = InvalidArgument(fmt::format("{}: holds tensors of another model", path));
   if (status.ok() && device_) status = device_->Synchronize(device_->stream());  // the file is unmapped after this
   if (!status.ok()) {
     Free(s);

@@ -37,16 +37,16 @@ struct StateLayout {
     int64_t entries_per_page = 0;  // 0: no compressed entries
   };
   std::vector<Layer> layers;
-  DType dtype = DType::kBF16;     // of window rows, entries and keys
-  int64_t head_dim = 0;           // dh
-  int64_t index_head_dim = 0;     // di
+  DType dtype = DType::kBF16;  // of window rows, entries and keys
+  int64_t head_dim = 0;        // dh
+  int64_t index_head_dim = 0;  // di
   int64_t window_capacity = 0;
   int64_t overlap_capacity = 0;
   int64_t running_capacity = 0;
 
   static StateLayout For(const ModelConfig& config, const Numerics& numerics);
-  int64_t TailBytes() const;   // of one sequence
-  int64_t PageBytes() const;   // of one page over all layers
+  int64_t TailBytes() const;  // of one sequence
+  int64_t PageBytes() const;  // of one page over all layers
 };
 
 // A sequence's place in the pools. Owned by the StatePool that made it.

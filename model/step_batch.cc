@@ -41,7 +41,8 @@ void LayOutTokens(std::span<const SequenceChunk> chunks, int64_t window_capacity
       const int64_t position = c.state->length + int64_t(i);
       step.positions.push_back(int32_t(position));
       const bool overwritten = int64_t(c.tokens.size() - i) > window_capacity;
-      step.window_rows.push_back(overwritten ? -1 : int32_t(c.state->slot * window_capacity + position % window_capacity));
+      step.window_rows.push_back(overwritten ? -1
+                                             : int32_t(c.state->slot * window_capacity + position % window_capacity));
       step.seq.push_back(int32_t(s));
     }
     step.seq_begin.push_back(int32_t(step.tokens.size()));
@@ -64,8 +65,15 @@ TensorView View(const std::vector<int32_t>& v) {
 // The views of a batch, each made by `view` from its vector.
 template <class F>
 StepTensors Lay(const StepBatch& b, F&& view) {
-  StepTensors t{view(b.tokens), view(b.positions), view(b.seq), view(b.window_rows), view(b.seq_begin), view(b.slot),
-                view(b.block_table).Reshape({int64_t(b.slot.size()), b.blocks}), view(b.logit_rows), {}};
+  StepTensors t{view(b.tokens),
+                view(b.positions),
+                view(b.seq),
+                view(b.window_rows),
+                view(b.seq_begin),
+                view(b.slot),
+                view(b.block_table).Reshape({int64_t(b.slot.size()), b.blocks}),
+                view(b.logit_rows),
+                {}};
   for (const StepBatch::Emission& e : b.emissions) {
     t.emissions.push_back({e.ratio, view(e.entry_begin), view(e.positions), view(e.rows), view(e.count), e.max_count});
   }
@@ -135,7 +143,8 @@ void PadDecode(StepBatch& batch, int64_t max_length) {
   VX_CHECK(blocks >= batch.blocks, "a sequence is longer than max_length");
   std::vector<int32_t> table(sequences * size_t(blocks), -1);
   for (size_t s = 0; s < sequences; ++s) {
-    std::copy_n(batch.block_table.begin() + int64_t(s) * batch.blocks, batch.blocks, table.begin() + int64_t(s) * blocks);
+    std::copy_n(batch.block_table.begin() + int64_t(s) * batch.blocks, batch.blocks,
+                table.begin() + int64_t(s) * blocks);
   }
   batch.block_table = std::move(table);
   batch.blocks = blocks;

@@ -36,13 +36,13 @@ struct StepBatch {
   };
 
   std::vector<int32_t> tokens, positions, seq;  // [n]
-  std::vector<int32_t> window_rows;             // [n] place in the window rings, slot * capacity + p % capacity; -1 when
-                                                // a later token of the step takes it
-  std::vector<int32_t> seq_begin, slot;         // [S+1], [S]
-  std::vector<int32_t> block_table;             // [S, blocks], -1 unused
+  std::vector<int32_t> window_rows;      // [n] place in the window rings, slot * capacity + p % capacity; -1 when
+                                         // a later token of the step takes it
+  std::vector<int32_t> seq_begin, slot;  // [S+1], [S]
+  std::vector<int32_t> block_table;      // [S, blocks], -1 unused
   int64_t blocks = 0;
-  std::vector<int32_t> logit_rows;              // tokens whose logits are wanted, ascending
-  std::vector<Emission> emissions;              // one per distinct non-zero ratio of the model
+  std::vector<int32_t> logit_rows;  // tokens whose logits are wanted, ascending
+  std::vector<Emission> emissions;  // one per distinct non-zero ratio of the model
 
   int64_t num_tokens() const { return int64_t(tokens.size()); }
   const Emission& emission(int64_t ratio) const;
@@ -67,8 +67,8 @@ struct StepTensors {
 
 // Views of the batch itself, which must outlive them.
 StepTensors ViewsOf(const StepBatch& batch);
-// For an accelerator: bytes that the metadata takes as one block, and its layout. Writes the block to `host` and returns
-// views of a copy that the caller makes at `device`.
+// For an accelerator: bytes that the metadata takes as one block, and its layout. Writes the block to `host` and
+// returns views of a copy that the caller makes at `device`.
 size_t PackedBytes(const StepBatch& batch);
 StepTensors Pack(const StepBatch& batch, void* host, void* device, DeviceId id);
 
@@ -78,7 +78,8 @@ Result<StepBatch> BuildStep(StatePool& pool, std::span<const SequenceChunk> chun
 
 // Widens a step of one token per sequence to shapes that depend only on the number of sequences and on `max_length`, a
 // multiple of kPageTokens and at least the length of each: what is captured once then serves any such step. The results
-// are the same bits; every ratio completes an entry per sequence, those that do not have theirs in row -1, which is none.
+// are the same bits; every ratio completes an entry per sequence, those that do not have theirs in row -1, which is
+// none.
 void PadDecode(StepBatch& batch, int64_t max_length);
 
 }  // namespace vexil

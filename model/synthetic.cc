@@ -11,9 +11,9 @@ namespace vexil {
 namespace {
 
 constexpr int64_t kTile = 128, kE2M1Group = 32;
-constexpr size_t kBlock = size_t(8) << 20;      // bytes of random values of a kind
-constexpr size_t kStride = 7919 * 256;          // tensors start at different places in them
-constexpr int64_t kFirst = 256;                 // the first offset: address 0 would be an argument that is left out
+constexpr size_t kBlock = size_t(8) << 20;  // bytes of random values of a kind
+constexpr size_t kStride = 7919 * 256;      // tensors start at different places in them
+constexpr int64_t kFirst = 256;             // the first offset: address 0 would be an argument that is left out
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -29,12 +29,15 @@ uint8_t ScaleFor(int64_t k, double deviation) {
 TensorView SyntheticTensors::New(DType dtype, Dims dims, Part part) {
   part.offset = bytes_;
   part.bytes = dims.Count() * BytesOf(dtype);
-  bytes_ += (part.bytes + int64_t(Arena::kDeviceAlign) - 1) / int64_t(Arena::kDeviceAlign) * int64_t(Arena::kDeviceAlign);
+  bytes_ +=
+      (part.bytes + int64_t(Arena::kDeviceAlign) - 1) / int64_t(Arena::kDeviceAlign) * int64_t(Arena::kDeviceAlign);
   parts_.push_back(part);
   return TensorView(reinterpret_cast<const void*>(part.offset + kFirst), dtype, dims);
 }
 
-TensorView SyntheticTensors::Plain(const std::string&, Dims dims) { return New(DType::kBF16, dims, {.offset = 0, .bytes = 0, .values = Values::kBf16}); }
+TensorView SyntheticTensors::Plain(const std::string&, Dims dims) {
+  return New(DType::kBF16, dims, {.offset = 0, .bytes = 0, .values = Values::kBf16});
+}
 
 TensorView SyntheticTensors::AsF32(const std::string& name, Dims dims) {
   const Values values = EndsWith(name, "norm.weight") || EndsWith(name, "scale") ? Values::kOnes
@@ -45,22 +48,24 @@ TensorView SyntheticTensors::AsF32(const std::string& name, Dims dims) {
 }
 
 TensorView SyntheticTensors::IndexTable(const std::string&, int64_t rows, int64_t cols, int64_t limit) {
-  return New(DType::kI32, {rows, cols}, {.offset = 0, .bytes = 0, .values = Values::kTable, .columns = cols, .limit = limit});
+  return New(DType::kI32, {rows, cols},
+             {.offset = 0, .bytes = 0, .values = Values::kTable, .columns = cols, .limit = limit});
 }
 
 // Experts E2M1, gates and compressors BF16, the other linears E4M3 (spec: checkpoint, 2).
 QuantView SyntheticTensors::Matrix(const std::string& stem, int64_t n, int64_t k) {
   if (stem.find(".experts.") != std::string::npos) {
     const TensorView codes = New(DType::kE2M1x2, {n, k / 2}, {.offset = 0, .bytes = 0, .values = Values::kE2M1});
-    const TensorView scale = New(DType::kE8M0, {n, CeilDiv(k, kE2M1Group)}, {.offset = 0, .bytes = 0, .values = Values::kScale, .scale = ScaleFor(k, 1.5)});
+    const TensorView scale = New(DType::kE8M0, {n, CeilDiv(k, kE2M1Group)},
+                                 {.offset = 0, .bytes = 0, .values = Values::kScale, .scale = ScaleFor(k, 1.5)});
     return QuantView(codes, scale, 1, kE2M1Group);
   }
   if (EndsWith(stem, "gate") || EndsWith(stem, "weights_proj") || stem.find("compressor.") != std::string::npos) {
     return QuantView(Plain(stem, {n, k}));
   }
   const TensorView codes = New(DType::kE4M3, {n, k}, {.offset = 0, .bytes = 0, .values = Values::kE4M3});
-  const TensorView scale =
-      New(DType::kE8M0, {CeilDiv(n, kTile), CeilDiv(k, kTile)}, {.offset = 0, .bytes = 0, .values = Values::kScale, .scale = ScaleFor(k, 1)});
+  const TensorView scale = New(DType::kE8M0, {CeilDiv(n, kTile), CeilDiv(k, kTile)},
+                               {.offset = 0, .bytes = 0, .values = Values::kScale, .scale = ScaleFor(k, 1)});
   return QuantView(codes, scale, kTile, kTile);
 }
 
@@ -68,7 +73,8 @@ QuantView SyntheticTensors::RowSlice(const QuantView& matrix, int64_t begin, int
   QuantView slice = matrix;
   slice.data = matrix.data.Rows(begin, end);
   if (begin % kTile != 0) {  // all scales of a matrix are the same
-    slice.scale = New(DType::kE8M0, {end - begin, matrix.scale.dim(1)}, {.offset = 0, .bytes = 0, .values = Values::kScale, .scale = ScaleFor(matrix.data.dim(1), 1)});
+    slice.scale = New(DType::kE8M0, {end - begin, matrix.scale.dim(1)},
+                      {.offset = 0, .bytes = 0, .values = Values::kScale, .scale = ScaleFor(matrix.data.dim(1), 1)});
     slice.block_rows = 1;
   } else {
     slice.scale = matrix.scale.Rows(begin / kTile, CeilDiv(end, kTile));
@@ -94,8 +100,12 @@ std::vector<uint8_t> SyntheticTensors::Block(Values values) const {
         std::memcpy(&block[i], &one, sizeof(one));
       }
       break;
-    case Values::kNormal: floats(1); break;
-    case Values::kSmallNormal: floats(0.01f); break;
+    case Values::kNormal:
+      floats(1);
+      break;
+    case Values::kSmallNormal:
+      floats(0.01f);
+      break;
     case Values::kBf16:
       for (size_t i = 0; i < kBlock; i += sizeof(BF16)) {
         const BF16 v = BF16::From(normal(rng) * 0x1p-6f);
@@ -108,13 +118,15 @@ std::vector<uint8_t> SyntheticTensors::Block(Values values) const {
     case Values::kE2M1:
       for (uint8_t& b : block) b = uint8_t(E2M1x2::Code(normal(rng) * 1.5f) | E2M1x2::Code(normal(rng) * 1.5f) << 4);
       break;
-    default: break;
+    default:
+      break;
   }
   return block;
 }
 
-Status SyntheticTensors::FillPart(Device* device, char* memory, const Part& part, const std::vector<std::vector<uint8_t>>& host,
-                                  const std::vector<char*>& blocks, size_t& turn) const {
+Status SyntheticTensors::FillPart(Device* device, char* memory, const Part& part,
+                                  const std::vector<std::vector<uint8_t>>& host, const std::vector<char*>& blocks,
+                                  size_t& turn) const {
   char* to = memory + part.offset;
   const size_t bytes = size_t(part.bytes);
   if (part.values == Values::kScale || part.values == Values::kZeros) {

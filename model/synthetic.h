@@ -1,5 +1,5 @@
-// Weights without a checkpoint: random and well scaled, in the formats of the published checkpoints, for measuring models
-// of any size. Nobody learned them, so the text that they write is noise.
+// Weights without a checkpoint: random and well scaled, in the formats of the published checkpoints, for measuring
+// models of any size. Nobody learned them, so the text that they write is noise.
 #pragma once
 
 #include <cstdint>
@@ -32,8 +32,8 @@ class SyntheticTensors {
   bool saw_quantized() const { return true; }
 
   int64_t bytes() const { return bytes_; }
-  // Makes the values, on the device or in host memory (null) of `bytes()` bytes, and gives the views their addresses. On
-  // a device only a few blocks of random values are uploaded; the rest is copies within it.
+  // Makes the values, on the device or in host memory (null) of `bytes()` bytes, and gives the views their addresses.
+  // On a device only a few blocks of random values are uploaded; the rest is copies within it.
   Status Fill(Device* device, void* memory, std::vector<TensorView*> views);
 
  private:

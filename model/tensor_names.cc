@@ -56,8 +56,8 @@ constexpr Rule kComponents[] = {
 
 // GGUF's names of whole tensors (spec: checkpoint, 7), both ways: published, in the file.
 constexpr Rule kGgufTop[] = {
-    {"embed.weight", "token_embd.weight"},    {"head.weight", "output.weight"},
-    {"norm.weight", "output_norm.weight"},    {"hc_head_fn", "output_hc_fn.weight"},
+    {"embed.weight", "token_embd.weight"},     {"head.weight", "output.weight"},
+    {"norm.weight", "output_norm.weight"},     {"hc_head_fn", "output_hc_fn.weight"},
     {"hc_head_base", "output_hc_base.weight"}, {"hc_head_scale", "output_hc_scale.weight"},
 };
 // Behind "layers.N." and "blk.N.". The tensors of all experts are stacked: they have no published name, and
@@ -175,7 +175,8 @@ std::string CanonicalTensorName(std::string_view name) {
   if (path == "mlp.experts.gate_up_proj" || path == "mlp.experts.down_proj") {
     return std::string(prefix).append("ffn.experts.").append(path.substr(kExperts.size()));
   }
-  const std::string replaced = prefix.empty() ? ReplacePrefix(kTransformersTop, path) : ReplacePrefix(kTransformersPaths, path);
+  const std::string replaced =
+      prefix.empty() ? ReplacePrefix(kTransformersTop, path) : ReplacePrefix(kTransformersPaths, path);
   return std::string(prefix) + MapComponents(replaced);
 }
 

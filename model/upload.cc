@@ -58,7 +58,8 @@ class Stager {
     if (s.busy) VX_TRY(device_.Wait(s.copied));
     char* staging = static_cast<char*>(s.memory.data());
     threads_.For(int64_t(pieces_.size()), 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) std::memcpy(staging + pieces_[size_t(i)].to, pieces_[size_t(i)].from, pieces_[size_t(i)].bytes);
+      for (int64_t i = begin; i < end; ++i)
+        std::memcpy(staging + pieces_[size_t(i)].to, pieces_[size_t(i)].from, pieces_[size_t(i)].bytes);
     });
     VX_TRY(device_.CopyIn(base_, staging, used_, device_.stream()));
     VX_TRY(device_.Record(s.copied, device_.stream()));

@@ -11,7 +11,7 @@
 namespace vexil {
 namespace {
 
-constexpr int64_t kTile = 128;      // an E4M3 scale covers a tile of 128 x 128
+constexpr int64_t kTile = 128;  // an E4M3 scale covers a tile of 128 x 128
 constexpr uint8_t kE8M0NaN = 255;
 constexpr int64_t kE2M1Group = 32;  // an E2M1 scale covers 32 columns of one row
 
@@ -21,9 +21,12 @@ bool IsPlainFloat(DType t) { return t == DType::kF32 || t == DType::kBF16 || t =
 
 float LoadFloat(const TensorView& t, int64_t i) {
   switch (t.dtype()) {
-    case DType::kF32: return t.Data<float>()[i];
-    case DType::kBF16: return t.Data<BF16>()[i].ToFloat();
-    default: return t.Data<F16>()[i].ToFloat();
+    case DType::kF32:
+      return t.Data<float>()[i];
+    case DType::kBF16:
+      return t.Data<BF16>()[i].ToFloat();
+    default:
+      return t.Data<F16>()[i].ToFloat();
   }
 }
 
@@ -40,7 +43,8 @@ WeightLoader::WeightLoader(const CheckpointFiles& files, Converted& converted) :
     const TensorInfo* info = files.Find(name);
     const auto [it, inserted] = index_.try_emplace(CanonicalTensorName(name), Entry{info});
     if (!inserted) {
-      Fail(InvalidArgument(fmt::format("{}also stored as '{}', expected one of the two", Where(*info), it->second.info->name)));
+      Fail(InvalidArgument(
+          fmt::format("{}also stored as '{}', expected one of the two", Where(*info), it->second.info->name)));
     }
   }
 }
@@ -71,15 +75,14 @@ bool WeightLoader::ExpectDims(const TensorInfo& info, Dims dims) {
   return false;
 }
 
-void* WeightLoader::NewBuffer(int64_t bytes) {
-  return converted_.emplace_back(new std::byte[size_t(bytes)]).get();
-}
+void* WeightLoader::NewBuffer(int64_t bytes) { return converted_.emplace_back(new std::byte[size_t(bytes)]).get(); }
 
 TensorView WeightLoader::Plain(const std::string& name, Dims dims) {
   const TensorInfo* info = Take(name);
   if (info == nullptr || !ExpectDims(*info, dims)) return {};
   if (!IsPlainFloat(info->dtype)) {
-    Fail(InvalidArgument(fmt::format("{}found dtype {}, expected F32, BF16 or F16", Where(*info), NameOf(info->dtype))));
+    Fail(
+        InvalidArgument(fmt::format("{}found dtype {}, expected F32, BF16 or F16", Where(*info), NameOf(info->dtype))));
     return {};
   }
   return info->view;
@@ -114,12 +117,14 @@ TensorView WeightLoader::IndexTable(const std::string& name, int64_t rows, int64
       const int64_t i = r * cols + c;
       const int64_t v = info->dtype == DType::kI64 ? info->view.Data<int64_t>()[i] : info->view.Data<int32_t>()[i];
       if (v < 0 || v >= limit) {
-        Fail(InvalidArgument(fmt::format("{}row {}: found expert {}, expected 0 to {}", Where(*info), r, v, limit - 1)));
+        Fail(
+            InvalidArgument(fmt::format("{}row {}: found expert {}, expected 0 to {}", Where(*info), r, v, limit - 1)));
         return {};
       }
       row[c] = int32_t(v);
       if (std::find(row, row + c, row[c]) != row + c) {
-        Fail(InvalidArgument(fmt::format("{}row {}: found expert {} twice, expected distinct experts", Where(*info), r, v)));
+        Fail(InvalidArgument(
+            fmt::format("{}row {}: found expert {} twice, expected distinct experts", Where(*info), r, v)));
         return {};
       }
     }
@@ -145,7 +150,8 @@ QuantView WeightLoader::E4M3Matrix(const std::string& stem, const TensorInfo& w,
   // in the logits.
   for (int64_t i = 0; !scale.empty() && i < scale.dims().Count(); ++i) {
     if (scale.Data<E8M0>()[i].bits != kE8M0NaN) continue;
-    Fail(InvalidArgument(fmt::format("{}element {}: found NaN, expected a finite number", Where(*Take(stem + ".scale")), i)));
+    Fail(InvalidArgument(
+        fmt::format("{}element {}: found NaN, expected a finite number", Where(*Take(stem + ".scale")), i)));
     return {};
   }
   return QuantView(w.view, scale, kTile, kTile);
@@ -195,7 +201,8 @@ QuantView WeightLoader::Matrix(const std::string& stem, int64_t n, int64_t k) {
 QuantView WeightLoader::BlockMatrix(const TensorInfo& w, Dims dims) {
   int64_t& last = dims.d[size_t(dims.rank - 1)];
   if (last % kBlockElements != 0) {
-    Fail(InvalidArgument(fmt::format("{}found dtype {}, expected a format without blocks for rows of {}", Where(w), NameOf(w.dtype), last)));
+    Fail(InvalidArgument(fmt::format("{}found dtype {}, expected a format without blocks for rows of {}", Where(w),
+                                     NameOf(w.dtype), last)));
     return {};
   }
   last /= kBlockElements;

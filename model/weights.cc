@@ -25,7 +25,6 @@ class WeightReader {
   }
 
  private:
-
   LayerWeights Layer(int64_t layer) {
     const std::string p = fmt::format("layers.{}.", layer);
     LayerWeights w;
@@ -57,10 +56,10 @@ class WeightReader {
     w.wo_b = load_.Matrix(p + "wo_b", c_.dim, c_.o_groups * c_.o_lora_rank);
     if (ratio != 0) w.compressor = Compressor(p + "compressor.", ratio, c_.head_dim);
     if (ratio == kOverlapRatio) {
-      w.indexer = IndexerWeights{
-          .wq_b = load_.Matrix(p + "indexer.wq_b", c_.index_heads * c_.index_head_dim, c_.q_lora_rank),
-          .weights_proj = load_.Matrix(p + "indexer.weights_proj", c_.index_heads, c_.dim),
-          .compressor = Compressor(p + "indexer.compressor.", ratio, c_.index_head_dim)};
+      w.indexer =
+          IndexerWeights{.wq_b = load_.Matrix(p + "indexer.wq_b", c_.index_heads * c_.index_head_dim, c_.q_lora_rank),
+                         .weights_proj = load_.Matrix(p + "indexer.weights_proj", c_.index_heads, c_.dim),
+                         .compressor = Compressor(p + "indexer.compressor.", ratio, c_.index_head_dim)};
     }
     return w;
   }
@@ -120,7 +119,8 @@ class WeightReader {
     const bool same = w.w1.back().data.dtype() == w.w1.front().data.dtype() &&
                       w.w3.back().data.dtype() == w.w3.front().data.dtype() &&
                       w.w2.back().data.dtype() == w.w2.front().data.dtype();
-    if (!same) load_.Fail(InvalidArgument(fmt::format("{}w1, w3 or w2 has another format than those of expert 0", expert)));
+    if (!same)
+      load_.Fail(InvalidArgument(fmt::format("{}w1, w3 or w2 has another format than those of expert 0", expert)));
   }
 
   // As GGUF stores them.
@@ -151,7 +151,8 @@ class WeightReader {
 
 Result<ModelWeights> ModelWeights::Load(std::shared_ptr<const CheckpointFiles> files, const ModelConfig& c) {
   if (files->world() != 1) {
-    return Unsupported(fmt::format("{}: found rank {} of {}, expected an unsharded checkpoint", files->path(), files->rank(), files->world()));
+    return Unsupported(fmt::format("{}: found rank {} of {}, expected an unsharded checkpoint", files->path(),
+                                   files->rank(), files->world()));
   }
   ModelWeights w;
   WeightLoader loader(*files, w.converted_);

@@ -13,8 +13,8 @@
 
 #include "base/status.h"
 #include "base/tensor.h"
-#include "io/checkpoint_files.h"
 #include "device/device.h"
+#include "io/checkpoint_files.h"
 #include "model/config.h"
 
 namespace vexil {
@@ -41,23 +41,23 @@ struct IndexerWeights {
 };
 
 struct AttentionWeights {
-  QuantView wq_a;    // [Rq, D]
-  TensorView q_norm; // F32 [Rq]
-  QuantView wq_b;    // [H*dh, Rq]
-  QuantView wkv;     // [dh, D]
-  TensorView kv_norm;  // F32 [dh]
-  TensorView sink;     // F32 [H]
-  std::vector<QuantView> wo_a;  // G times [Ro, H*dh/G]
-  QuantView wo_b;      // [D, G*Ro]
+  QuantView wq_a;                               // [Rq, D]
+  TensorView q_norm;                            // F32 [Rq]
+  QuantView wq_b;                               // [H*dh, Rq]
+  QuantView wkv;                                // [dh, D]
+  TensorView kv_norm;                           // F32 [dh]
+  TensorView sink;                              // F32 [H]
+  std::vector<QuantView> wo_a;                  // G times [Ro, H*dh/G]
+  QuantView wo_b;                               // [D, G*Ro]
   std::optional<CompressorWeights> compressor;  // ratio != 0
   std::optional<IndexerWeights> indexer;        // ratio 4
 };
 
 // Spec: model, 9.
 struct MoeWeights {
-  QuantView gate;      // [E, D]
-  TensorView bias;     // F32 [E]; empty in hash layers
-  TensorView tid2eid;  // I32 [V, k]; empty in learned layers
+  QuantView gate;                     // [E, D]
+  TensorView bias;                    // F32 [E]; empty in hash layers
+  TensorView tid2eid;                 // I32 [V, k]; empty in learned layers
   std::vector<QuantView> w1, w3, w2;  // E times [F, D], [F, D], [D, F]
   QuantView shared_w1, shared_w3, shared_w2;
 };
@@ -95,8 +95,8 @@ class ModelWeights {
   bool has_quantized_linears = false;
 
  private:
-  // Every tensor, in the order in which a step reads them; the codes of all experts of a layer one after the other, then
-  // their scales.
+  // Every tensor, in the order in which a step reads them; the codes of all experts of a layer one after the other,
+  // then their scales.
   std::vector<TensorView*> Tensors();
 
   std::shared_ptr<const CheckpointFiles> files_;

@@ -21,7 +21,8 @@ TEST(TensorNamesTest, EveryDialectEndsAtThePublishedName) {
       {"model.layers.3.self_attn.q_a_proj.weight_scale_inv", "layers.3.attn.wq_a.scale"},
       {"model.layers.3.self_attn.q_a_norm.weight", "layers.3.attn.q_norm.weight"},
       {"model.layers.3.self_attn.sinks", "layers.3.attn.attn_sink"},
-      {"model.layers.0.self_attn.compressor.indexer.scorer.weights_proj.weight", "layers.0.attn.indexer.weights_proj.weight"},
+      {"model.layers.0.self_attn.compressor.indexer.scorer.weights_proj.weight",
+       "layers.0.attn.indexer.weights_proj.weight"},
       {"model.layers.0.self_attn.compressor.indexer.position_bias", "layers.0.attn.indexer.compressor.ape"},
       {"model.layers.0.self_attn.compressor.kv_norm.weight", "layers.0.attn.compressor.norm.weight"},
       {"model.layers.0.attn_hc.fn", "layers.0.hc_attn_fn"},
@@ -65,7 +66,8 @@ class WeightsTest : public testing::Test {
     for (size_t i = 0; i < declared_.size(); ++i) EXPECT_TRUE(writer.Write(declared_[i].name, bytes_[i]).ok());
     EXPECT_TRUE(writer.Finish().ok());
     const ModelConfig config = *ModelConfig::ReadFile(SourcePath("models/tiny/config.json"));
-    const Result<ModelWeights> w = ModelWeights::Load(std::make_shared<const CheckpointFiles>(*CheckpointFiles::Open(path)), config);
+    const Result<ModelWeights> w =
+        ModelWeights::Load(std::make_shared<const CheckpointFiles>(*CheckpointFiles::Open(path)), config);
     std::filesystem::remove(path);
     if (w.ok()) return "";
     const std::string message(w.status().message());
@@ -111,7 +113,8 @@ TEST_F(WeightsTest, Mistyped) {
 
 TEST_F(WeightsTest, ParametersAndTileScalesAreFinite) {
   const size_t norm = At("layers.1.attn_norm.weight"), scale = At("layers.0.attn.wkv.scale");
-  std::vector<uint8_t> values(bytes_[norm].begin(), bytes_[norm].end()), scales(bytes_[scale].begin(), bytes_[scale].end());
+  std::vector<uint8_t> values(bytes_[norm].begin(), bytes_[norm].end()),
+      scales(bytes_[scale].begin(), bytes_[scale].end());
   scales[1] = 255;
   bytes_[scale] = scales;
   EXPECT_EQ(Error(), "tensor 'layers.0.attn.wkv.scale': element 1: found NaN, expected a finite number");

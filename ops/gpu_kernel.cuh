@@ -58,9 +58,12 @@ __device__ inline Four Load4(const float* p) {
 }
 __device__ inline Four Load4(const BF16* p) {
   const uint2 a = *reinterpret_cast<const uint2*>(p);
-  return {{__uint_as_float(a.x << 16), __uint_as_float(a.x & 0xffff0000u), __uint_as_float(a.y << 16), __uint_as_float(a.y & 0xffff0000u)}};
+  return {{__uint_as_float(a.x << 16), __uint_as_float(a.x & 0xffff0000u), __uint_as_float(a.y << 16),
+           __uint_as_float(a.y & 0xffff0000u)}};
 }
-__device__ inline void Store4(float* p, const Four& f) { *reinterpret_cast<float4*>(p) = float4{f.v[0], f.v[1], f.v[2], f.v[3]}; }
+__device__ inline void Store4(float* p, const Four& f) {
+  *reinterpret_cast<float4*>(p) = float4{f.v[0], f.v[1], f.v[2], f.v[3]};
+}
 __device__ inline void Store4(BF16* p, const Four& f) {
   uint32_t bits[4];
   for (int i = 0; i < 4; ++i) bits[i] = FromF32<BF16>(f.v[i]).bits;
@@ -199,13 +202,15 @@ __device__ inline uint32_t DescendingBits(float score) {
   const uint32_t bits = __float_as_uint(v);
   return ~((bits & 0x80000000u) ? ~bits : bits | 0x80000000u);
 }
-__device__ inline uint64_t RankKey(float score, uint32_t index) { return uint64_t(DescendingBits(score)) << 32 | index; }
+__device__ inline uint64_t RankKey(float score, uint32_t index) {
+  return uint64_t(DescendingBits(score)) << 32 | index;
+}
 
 // ---- launching ------------------------------------------------------------------------------------------------
 
-// First in every kernel. On chips that can, its successor in the stream is set up while it runs; it waits here until the
-// results of its predecessor are there. Every thread passes, so that what a kernel may read is complete however far back it
-// was written.
+// First in every kernel. On chips that can, its successor in the stream is set up while it runs; it waits here until
+// the results of its predecessor are there. Every thread passes, so that what a kernel may read is complete however far
+// back it was written.
 __device__ inline void BeginKernel() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
@@ -224,7 +229,8 @@ inline Status Launched(std::string_view op) {
 
 // Starts a kernel that begins with BeginKernel(), without waiting for the one before it to end.
 template <class... Parameters, class... Arguments>
-void Launch(const Context& ctx, void (*kernel)(Parameters...), dim3 grid, int threads, size_t shared, Arguments&&... arguments) {
+void Launch(const Context& ctx, void (*kernel)(Parameters...), dim3 grid, int threads, size_t shared,
+            Arguments&&... arguments) {
 #if defined(__HIP__) || defined(VX_WITH_HIP)
   kernel<<<grid, threads, shared, StreamOf(ctx)>>>(Parameters(arguments)...);
 #else
@@ -249,7 +255,8 @@ constexpr unsigned Blocks(int64_t count, int64_t per_block) { return unsigned((c
 template <class K>
 inline void AllowShared(K* kernel, size_t bytes) {
   if (bytes > 48 * 1024) {
-    (void)VX_GPU_NAME(FuncSetAttribute)(reinterpret_cast<const void*>(kernel), VX_GPU_NAME(FuncAttributeMaxDynamicSharedMemorySize), int(bytes));
+    (void)VX_GPU_NAME(FuncSetAttribute)(reinterpret_cast<const void*>(kernel),
+                                        VX_GPU_NAME(FuncAttributeMaxDynamicSharedMemorySize), int(bytes));
   }
 }
 

@@ -37,10 +37,10 @@ class OpTrace {
 // Everything an op needs besides its arguments. Plain data that borrows; nothing here is global.
 struct Context {
   DeviceId device;
-  Device* accelerator = nullptr;   // null: tensors and kernels are the CPU's
-  StreamHandle stream = nullptr;   // of the accelerator; kernels are launched on it and not waited for
-  ThreadPool* threads = nullptr;   // null: the caller's thread only
-  Arena* workspace = nullptr;      // scratch for kernels and for the model's activations
+  Device* accelerator = nullptr;  // null: tensors and kernels are the CPU's
+  StreamHandle stream = nullptr;  // of the accelerator; kernels are launched on it and not waited for
+  ThreadPool* threads = nullptr;  // null: the caller's thread only
+  Arena* workspace = nullptr;     // scratch for kernels and for the model's activations
   KernelChoice choice = KernelChoice::kBest;
   CpuIsa isa_limit = kBestCpuIsa;  // CPU kernels that need more refuse
   Plan* plan = nullptr;            // set: record which kernel each call gets
@@ -65,8 +65,8 @@ struct Support {
   std::string_view reason;
   explicit operator bool() const { return reason.empty(); }
 };
-#define VX_REQUIRE(cond, why)              \
-  do {                                     \
+#define VX_REQUIRE(cond, why)                  \
+  do {                                         \
     if (!(cond)) return ::vexil::Support{why}; \
   } while (0)
 

@@ -7,30 +7,53 @@ namespace {
 
 double ElementAt(const TensorView& t, int64_t offset) {
   switch (t.dtype()) {
-    case DType::kF32: return t.Data<float>()[offset];
-    case DType::kBF16: return t.Data<BF16>()[offset].ToFloat();
-    case DType::kF16: return t.Data<F16>()[offset].ToFloat();
-    case DType::kE4M3: return t.Data<E4M3>()[offset].ToFloat();
-    case DType::kE8M0: return t.Data<E8M0>()[offset].ToFloat();
-    case DType::kE2M1x2: return t.Data<E2M1x2>()[offset].bits;
-    case DType::kI8: return t.Data<int8_t>()[offset];
-    case DType::kI32: return t.Data<int32_t>()[offset];
-    case DType::kI64: return double(t.Data<int64_t>()[offset]);
+    case DType::kF32:
+      return t.Data<float>()[offset];
+    case DType::kBF16:
+      return t.Data<BF16>()[offset].ToFloat();
+    case DType::kF16:
+      return t.Data<F16>()[offset].ToFloat();
+    case DType::kE4M3:
+      return t.Data<E4M3>()[offset].ToFloat();
+    case DType::kE8M0:
+      return t.Data<E8M0>()[offset].ToFloat();
+    case DType::kE2M1x2:
+      return t.Data<E2M1x2>()[offset].bits;
+    case DType::kI8:
+      return t.Data<int8_t>()[offset];
+    case DType::kI32:
+      return t.Data<int32_t>()[offset];
+    case DType::kI64:
+      return double(t.Data<int64_t>()[offset]);
     case DType::kQ8_0:
-    case DType::kMXFP4: break;  // a block is no number: Dequantize() reads them
+    case DType::kMXFP4:
+      break;  // a block is no number: Dequantize() reads them
   }
   return std::nan("");
 }
 
 void SetElement(MutTensorView t, int64_t offset, double v) {
   switch (t.dtype()) {
-    case DType::kF32: t.MutData<float>()[offset] = float(v); break;
-    case DType::kBF16: t.MutData<BF16>()[offset] = BF16::From(float(v)); break;
-    case DType::kF16: t.MutData<F16>()[offset] = F16::From(float(v)); break;
-    case DType::kI32: t.MutData<int32_t>()[offset] = int32_t(v); break;
-    case DType::kI64: t.MutData<int64_t>()[offset] = int64_t(v); break;
-    case DType::kI8: t.MutData<int8_t>()[offset] = int8_t(v); break;
-    default: VX_CHECK(false, "this dtype is filled by codes");
+    case DType::kF32:
+      t.MutData<float>()[offset] = float(v);
+      break;
+    case DType::kBF16:
+      t.MutData<BF16>()[offset] = BF16::From(float(v));
+      break;
+    case DType::kF16:
+      t.MutData<F16>()[offset] = F16::From(float(v));
+      break;
+    case DType::kI32:
+      t.MutData<int32_t>()[offset] = int32_t(v);
+      break;
+    case DType::kI64:
+      t.MutData<int64_t>()[offset] = int64_t(v);
+      break;
+    case DType::kI8:
+      t.MutData<int8_t>()[offset] = int8_t(v);
+      break;
+    default:
+      VX_CHECK(false, "this dtype is filled by codes");
   }
 }
 
@@ -216,7 +239,8 @@ const DeviceCopy::Part* DeviceCopy::PartOfView(const std::byte* at) const {
   alignas(TensorView) std::byte copy[sizeof(TensorView)];
   std::memcpy(copy, at, sizeof(copy));
   const TensorView& v = *reinterpret_cast<const TensorView*>(copy);
-  const bool plausible = v.rank() >= 1 && v.rank() <= kMaxRank && uint8_t(v.dtype()) <= uint8_t(DType::kI64) && v.stride(v.rank() - 1) == 1;
+  const bool plausible = v.rank() >= 1 && v.rank() <= kMaxRank && uint8_t(v.dtype()) <= uint8_t(DType::kI64) &&
+                         v.stride(v.rank() - 1) == 1;
   return plausible ? PartAt(v.raw()) : nullptr;
 }
 

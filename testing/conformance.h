@@ -4,8 +4,8 @@
 //
 //   template <> struct Conformance<RmsNorm> {
 //     struct Case { ... };                                     // plain data
-//     static std::vector<Case> Cases(Tier tier);               // kSmoke is a subset of kFull; kPerf: V4-Flash's own sizes
-//     static std::string Describe(const Case&);                // "rows=17,d=129,dtype=BF16": unique, no spaces
+//     static std::vector<Case> Cases(Tier tier);               // kSmoke is a subset of kFull; kPerf: V4-Flash's own
+//     sizes static std::string Describe(const Case&);                // "rows=17,d=129,dtype=BF16": unique, no spaces
 //     static RmsNorm::Args Build(const Case&, TestArena&);     // inputs filled, outputs poisoned
 //     static std::vector<Expected> Reference(const RmsNorm::Args&);   // float64, reads like the formula
 //     static OpCost Cost(const RmsNorm::Args&);                // what no kernel can do without, for `vexil bench`
@@ -18,8 +18,8 @@
 #pragma once
 
 #include <cmath>
-#include <cstdlib>
 #include <cstddef>
+#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <initializer_list>
@@ -69,22 +69,27 @@ struct Conformance;
 struct Expected {
   std::string_view name;
   TensorView output;
-  std::vector<double> value;      // row-major over output's dims
-  std::vector<double> tolerance;  // same length; 0 demands equality; NaN value demands NaN
+  std::vector<double> value;                  // row-major over output's dims
+  std::vector<double> tolerance;              // same length; 0 demands equality; NaN value demands NaN
   std::vector<double> coarse_tolerance = {};  // for kernels of IsCoarse(); empty: the same
 };
 
 // Unit round-off of a dtype: the largest relative error of one rounding.
 constexpr double Epsilon(DType t) {
   switch (t) {
-    case DType::kF32: return 0x1p-24;
-    case DType::kBF16: return 0x1p-8;   // half an ulp of 8 significant bits, relative to the binade
-    case DType::kF16: return 0x1p-11;
-    default: return 0;
+    case DType::kF32:
+      return 0x1p-24;
+    case DType::kBF16:
+      return 0x1p-8;  // half an ulp of 8 significant bits, relative to the binade
+    case DType::kF16:
+      return 0x1p-11;
+    default:
+      return 0;
   }
 }
 
-// Kernels that add or round where FP8 tensor cores or split lists make them; the cases of their op say what that may cost.
+// Kernels that add or round where FP8 tensor cores or split lists make them; the cases of their op say what that may
+// cost.
 constexpr bool IsCoarse(std::string_view kernel) { return kernel.ends_with(".fp8") || kernel.ends_with(".hopper"); }
 
 // Element values of a view as float64, row-major; strided views included. Codes of block formats (E4M3, E8M0)

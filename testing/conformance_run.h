@@ -23,7 +23,8 @@ Status RunOnDevice(const Context& ctx, const Kernel<Op>& kernel, TestArena& aren
   DeviceCopy copy(*ctx.accelerator);
   VX_TRY(copy.Take(arena));
   const typename Op::Args moved = copy.Moved(args);
-  if (const Support s = kernel.supports(ctx, moved); !s) return Internal("refuses device memory: " + std::string(s.reason));
+  if (const Support s = kernel.supports(ctx, moved); !s)
+    return Internal("refuses device memory: " + std::string(s.reason));
   VX_TRY(kernel.run(ctx, moved));
   return copy.GiveBack();
 }

@@ -1,8 +1,9 @@
 // Every fault planted in a plain kernel must make that op's conformance fail, and every op must plant some.
+#include "testing/mutation.h"
+
 #include <gtest/gtest.h>
 
 #include "ops/fault.h"
-#include "testing/mutation.h"
 #include "testing/register_conformance.h"
 
 namespace vexil {

@@ -53,7 +53,9 @@ Result<int> Count() {
   VX_RT(GetLastError)();
   int driver = 0;
   VX_RT(DriverGetVersion)(&driver);
-  const char* why = driver == 0 ? "no driver is installed" : e == kSuccess ? "the driver reports none" : VX_RT(GetErrorString)(e);
+  const char* why = driver == 0     ? "no driver is installed"
+                    : e == kSuccess ? "the driver reports none"
+                                    : VX_RT(GetErrorString)(e);
   return Unavailable(fmt::format("no GPU can be used here: {}", why));
 }
 
@@ -75,8 +77,9 @@ class GpuDevice final : public Device {
     if (const Error e = VX_RT(Malloc)(&p, bytes == 0 ? 1 : bytes); e != kSuccess) {
       if (e != VX_RT(ErrorMemoryAllocation)) return Failed(caps_, "cannot allocate memory", e);
       VX_RT(GetLastError)();
-      return ResourceExhausted(fmt::format("{}: out of memory: {:.2f} GiB asked for, {:.2f} of {:.2f} GiB free", NameOf(caps_.id),
-                                           Gib(int64_t(bytes)), Gib(FreeBytes()), Gib(caps_.memory_bytes)));
+      return ResourceExhausted(fmt::format("{}: out of memory: {:.2f} GiB asked for, {:.2f} of {:.2f} GiB free",
+                                           NameOf(caps_.id), Gib(int64_t(bytes)), Gib(FreeBytes()),
+                                           Gib(caps_.memory_bytes)));
     }
     return p;
   }
@@ -86,7 +89,8 @@ class GpuDevice final : public Device {
     VX_TRY(Select());
     if (VX_RT(MallocHost)(&p, bytes == 0 ? 1 : bytes) != kSuccess) {
       VX_RT(GetLastError)();
-      return ResourceExhausted(fmt::format("{}: cannot pin {:.2f} GiB of host memory", NameOf(caps_.id), Gib(int64_t(bytes))));
+      return ResourceExhausted(
+          fmt::format("{}: cannot pin {:.2f} GiB of host memory", NameOf(caps_.id), Gib(int64_t(bytes))));
     }
     return p;
   }
@@ -191,7 +195,8 @@ Result<std::unique_ptr<Device>> Open(DeviceId id) {
   Result<int> found = Count();
   if (!found.ok()) return std::move(found).TakeError().Prefix(NameOf(id));
   const int count = *found;
-  if (id.index >= count) return Unavailable(fmt::format("{}: found {} CUDA device{} here", NameOf(id), count, count == 1 ? "" : "s"));
+  if (id.index >= count)
+    return Unavailable(fmt::format("{}: found {} CUDA device{} here", NameOf(id), count, count == 1 ? "" : "s"));
   return GpuDevice::Create(id);
 }
 

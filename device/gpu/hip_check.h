@@ -1,5 +1,5 @@
-// The little of HIP that the kernels use, so that a plain clang without ROCm can compile their device code for AMD chips
-// (cmake/hip_check.cmake). It is for that check only: a HIP build takes <hip/hip_runtime.h>.
+// The little of HIP that the kernels use, so that a plain clang without ROCm can compile their device code for AMD
+// chips (cmake/hip_check.cmake). It is for that check only: a HIP build takes <hip/hip_runtime.h>.
 #pragma once
 
 #include <math.h>
@@ -17,10 +17,18 @@ struct dim3 {
   unsigned x, y, z;
   constexpr __host__ __device__ dim3(unsigned a = 1, unsigned b = 1, unsigned c = 1) : x(a), y(b), z(c) {}
 };
-struct float2 { float x, y; };
-struct alignas(16) float4 { float x, y, z, w; };
-struct alignas(8) uint2 { unsigned x, y; };
-struct alignas(16) uint4 { unsigned x, y, z, w; };
+struct float2 {
+  float x, y;
+};
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
+struct alignas(8) uint2 {
+  unsigned x, y;
+};
+struct alignas(16) uint4 {
+  unsigned x, y, z, w;
+};
 
 // Only the host side calls these; nothing links the check.
 enum hipError_t { hipSuccess = 0 };
@@ -34,17 +42,27 @@ extern "C" hipError_t __hipPopCallConfiguration(dim3* grid, dim3* block, size_t*
 extern "C" hipError_t hipLaunchKernel(const void*, dim3, dim3, void**, size_t, hipStream_t);
 
 struct HipThreadIdx {
-  struct X { __device__ operator unsigned() const { return __builtin_amdgcn_workitem_id_x(); } } x;
+  struct X {
+    __device__ operator unsigned() const { return __builtin_amdgcn_workitem_id_x(); }
+  } x;
 };
 struct HipBlockIdx {
-  struct X { __device__ operator unsigned() const { return __builtin_amdgcn_workgroup_id_x(); } } x;
-  struct Y { __device__ operator unsigned() const { return __builtin_amdgcn_workgroup_id_y(); } } y;
-  struct Z { __device__ operator unsigned() const { return __builtin_amdgcn_workgroup_id_z(); } } z;
+  struct X {
+    __device__ operator unsigned() const { return __builtin_amdgcn_workgroup_id_x(); }
+  } x;
+  struct Y {
+    __device__ operator unsigned() const { return __builtin_amdgcn_workgroup_id_y(); }
+  } y;
+  struct Z {
+    __device__ operator unsigned() const { return __builtin_amdgcn_workgroup_id_z(); }
+  } z;
 };
 struct HipBlockDim {
   // hsa_kernel_dispatch_packet_t::workgroup_size_x
   struct X {
-    __device__ operator unsigned() const { return ((const __attribute__((address_space(4))) uint16_t*)__builtin_amdgcn_dispatch_ptr())[2]; }
+    __device__ operator unsigned() const {
+      return ((const __attribute__((address_space(4))) uint16_t*)__builtin_amdgcn_dispatch_ptr())[2];
+    }
   } x;
 };
 struct HipGridDim {
@@ -52,7 +70,8 @@ struct HipGridDim {
   struct Z {
     __device__ operator unsigned() const {
       const auto packet = __builtin_amdgcn_dispatch_ptr();
-      return ((const __attribute__((address_space(4))) uint32_t*)packet)[5] / ((const __attribute__((address_space(4))) uint16_t*)packet)[4];
+      return ((const __attribute__((address_space(4))) uint32_t*)packet)[5] /
+             ((const __attribute__((address_space(4))) uint16_t*)packet)[4];
     }
   } z;
 };
@@ -95,7 +114,9 @@ static __device__ inline T __shfl_up(T v, int delta, int width) {
   const int lane = HipLane();
   return HipFromLane(v, lane % width >= delta ? lane - delta : lane);
 }
-static __device__ inline uint64_t __ballot(bool p) { return __builtin_amdgcn_uicmp(unsigned(p), 0u, 33); }  // 33: not equal
+static __device__ inline uint64_t __ballot(bool p) {
+  return __builtin_amdgcn_uicmp(unsigned(p), 0u, 33);
+}  // 33: not equal
 static __device__ inline int __popc(unsigned v) { return __builtin_popcount(v); }
 
 template <class T>

@@ -51,7 +51,8 @@ Result<MutTensorView> WindowRows(const ForwardStep& s, int64_t ratio, const Atte
 }
 
 // 8.3, 8.6: which rows each token sees. `picks` is empty unless the indexer chose.
-Result<MutTensorView> VisibleRows(const ForwardStep& s, int64_t ratio, TensorView picks, const StatePool::LayerViews& state) {
+Result<MutTensorView> VisibleRows(const ForwardStep& s, int64_t ratio, TensorView picks,
+                                  const StatePool::LayerViews& state) {
   const int64_t max_count = ratio == 0 ? 0 : s.batch.emission(ratio).max_count;
   const int64_t columns = picks.empty() ? max_count : picks.dim(1);
   const MutTensorView rows = s.NewI32({s.n(), s.config.window + columns});
@@ -94,7 +95,8 @@ Status Output(const ForwardStep& s, int64_t ratio, const AttentionWeights& w, Mu
 Status RoundCacheRows(const ForwardStep& s, MutTensorView rows) {
   const int64_t columns = s.config.head_dim - s.config.rope_dim;
   if (!s.numerics.quantize_cache || columns == 0) return {};
-  return Run<FakeQuantize>(s.ctx, {.x = rows.Columns(0, columns), .format = FakeQuantize::Format::kE4M3, .block = kCacheBlock});
+  return Run<FakeQuantize>(
+      s.ctx, {.x = rows.Columns(0, columns), .format = FakeQuantize::Format::kE4M3, .block = kCacheBlock});
 }
 
 Status Attention(const ForwardStep& s, int64_t layer, const AttentionWeights& w, TensorView x_view, MutTensorView out) {
@@ -122,14 +124,15 @@ Status Attention(const ForwardStep& s, int64_t layer, const AttentionWeights& w,
 
   VX_ASSIGN(const MutTensorView rows, VisibleRows(s, ratio, picks, state));
   const MutTensorView o = s.Activations(q.dims());
-  VX_TRY(Run<SparseAttention>(s.ctx, {.q = q,
-                                      .rows = rows,
-                                      .step_kv = kv,
-                                      .window_kv = state.window.Reshape({state.window.dim(0) * state.window.dim(1), s.config.head_dim}),
-                                      .compressed_kv = state.entries,
-                                      .sink = w.sink,
-                                      .scale = float(1.0 / std::sqrt(double(s.config.head_dim))),
-                                      .y = o}));
+  VX_TRY(Run<SparseAttention>(
+      s.ctx, {.q = q,
+              .rows = rows,
+              .step_kv = kv,
+              .window_kv = state.window.Reshape({state.window.dim(0) * state.window.dim(1), s.config.head_dim}),
+              .compressed_kv = state.entries,
+              .sink = w.sink,
+              .scale = float(1.0 / std::sqrt(double(s.config.head_dim))),
+              .y = o}));
   VX_TRY(StoreWindow(s, state, kv));
   return Output(s, ratio, w, o, out);
 }

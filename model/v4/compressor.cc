@@ -19,15 +19,27 @@ Status Pool(const ForwardStep& s, const StepTensors::Emission& emission, const C
   VX_TRY(x.Times(w.wkv, kv));
   VX_TRY(x.Times(w.wgate, score));
   if (emission.ratio == kOverlapRatio) {
-    return Run<CompressOverlap>(s.ctx, {.kv = kv, .score = score, .ape = w.ape,
-                                        .positions = s.batch.positions, .seq_begin = s.batch.seq_begin,
-                                        .slot = s.batch.slot, .ratio = emission.ratio, .ring = state.overlap,
-                                        .entry_begin = emission.entry_begin, .entries = entries});
+    return Run<CompressOverlap>(s.ctx, {.kv = kv,
+                                        .score = score,
+                                        .ape = w.ape,
+                                        .positions = s.batch.positions,
+                                        .seq_begin = s.batch.seq_begin,
+                                        .slot = s.batch.slot,
+                                        .ratio = emission.ratio,
+                                        .ring = state.overlap,
+                                        .entry_begin = emission.entry_begin,
+                                        .entries = entries});
   }
-  return Run<CompressRunning>(s.ctx, {.kv = kv, .score = score, .ape = w.ape,
-                                      .positions = s.batch.positions, .seq_begin = s.batch.seq_begin,
-                                      .slot = s.batch.slot, .ratio = emission.ratio, .state = state.running,
-                                      .entry_begin = emission.entry_begin, .entries = entries});
+  return Run<CompressRunning>(s.ctx, {.kv = kv,
+                                      .score = score,
+                                      .ape = w.ape,
+                                      .positions = s.batch.positions,
+                                      .seq_begin = s.batch.seq_begin,
+                                      .slot = s.batch.slot,
+                                      .ratio = emission.ratio,
+                                      .state = state.running,
+                                      .entry_begin = emission.entry_begin,
+                                      .entries = entries});
 }
 
 // Indexer keys are rotated by a Hadamard matrix, which spreads outliers, and rounded to E2M1.
@@ -48,8 +60,10 @@ Status Compress(const ForwardStep& s, int64_t ratio, const CompressorWeights& w,
   VX_TRY(Pool(s, emission, w, state, x, entries));
   if (count == 0) return {};
   VX_TRY(Run<RmsNorm>(s.ctx, {.x = entries, .weight = w.norm, .y = entries, .eps = float(s.config.norm_eps)}));
-  VX_TRY(Run<Rope>(s.ctx, {.x = entries.Reshape({count, 1, d}), .positions = emission.positions,
-                           .freqs = s.rope.For(ratio), .inverse = false}));
+  VX_TRY(Run<Rope>(s.ctx, {.x = entries.Reshape({count, 1, d}),
+                           .positions = emission.positions,
+                           .freqs = s.rope.For(ratio),
+                           .inverse = false}));
   VX_TRY(kind == EntryKind::kAttention ? RoundCacheRows(s, entries) : RoundIndexKeys(s, entries));
   return Run<ScatterRows>(s.ctx, {.x = entries, .rows = emission.rows, .pool = state.entries});
 }

@@ -17,8 +17,9 @@
 
 namespace vexil::v4 {
 
-// Sees intermediate tensors, in host memory, as they are made: "out" [n, m, D] the streams after the layer, "attn_out" and "mlp_out"
-// [n, D] the sub-layers' outputs, "expert_ids" I32 and "expert_weights" F32 [n, k], "index_picks" I32 [n, K].
+// Sees intermediate tensors, in host memory, as they are made: "out" [n, m, D] the streams after the layer, "attn_out"
+// and "mlp_out" [n, D] the sub-layers' outputs, "expert_ids" I32 and "expert_weights" F32 [n, k], "index_picks" I32 [n,
+// K].
 using Observer = std::function<void(int64_t layer, std::string_view what, const TensorView& value)>;
 
 // RoPE frequencies, F32 [dr/2] (spec: model, 7.1), in the memory of the model's device.

@@ -72,7 +72,8 @@ TEST_P(Golden, LogitsOfEveryPositionWithBothConfigDialects) {
     Runner run(*model, 2);
     for (const char* n : {"1", "7", "33", "150", "400"}) {
       const Rows got = run.Whole(ReadIds(golden, std::string("input_ids.") + n));
-      EXPECT_LE(LargestDifference(golden.Find(std::string("logits.") + n)->view, got.data()), kTolerance) << n << " " << config;
+      EXPECT_LE(LargestDifference(golden.Find(std::string("logits.") + n)->view, got.data()), kTolerance)
+          << n << " " << config;
     }
   }
 }
@@ -112,7 +113,8 @@ void CompareLayers(const SafetensorsFile& golden, const std::string& n, int64_t 
   for (int64_t l = 0; l < layers; ++l) {
     const std::string prefix = "hidden." + n + ".layers." + std::to_string(l) + ".", key = std::to_string(l) + ".";
     for (const char* what : {"out", "attn_out", "mlp_out"}) {
-      EXPECT_LE(LargestDifference(golden.Find(prefix + what)->view, got.values.at(key + what).data()), kTolerance) << prefix << what;
+      EXPECT_LE(LargestDifference(golden.Find(prefix + what)->view, got.values.at(key + what).data()), kTolerance)
+          << prefix << what;
     }
     for (const char* what : {"expert_ids", "index_picks"}) {
       const TensorInfo* want = golden.Find(prefix + what);

@@ -20,8 +20,10 @@ Result<MutTensorView> IndexQueries(const ForwardStep& s, const IndexerWeights& w
   const int64_t heads = s.config.index_heads, d = s.config.index_head_dim;
   const MutTensorView q = s.Activations({s.n(), heads * d});
   VX_TRY(q_low.Times(w.wq_b, q));
-  VX_TRY(Run<Rope>(s.ctx, {.x = q.Reshape({s.n(), heads, d}), .positions = s.batch.positions,
-                           .freqs = s.rope.For(kOverlapRatio), .inverse = false}));
+  VX_TRY(Run<Rope>(s.ctx, {.x = q.Reshape({s.n(), heads, d}),
+                           .positions = s.batch.positions,
+                           .freqs = s.rope.For(kOverlapRatio),
+                           .inverse = false}));
   if (s.numerics.quantize_cache) {
     const MutTensorView rows = q.Reshape({s.n() * heads, d});
     VX_TRY(Run<Hadamard>(s.ctx, {.x = rows}));
@@ -54,10 +56,14 @@ Result<TensorView> SelectEntries(const ForwardStep& s, int64_t layer, const Inde
   for (int64_t begin = 0; begin < s.n(); begin += tokens) {
     const int64_t end = std::min(begin + tokens, s.n());
     const MutTensorView part = scores.Rows(0, end - begin);
-    VX_TRY(Run<IndexerScores>(s.ctx, {.q = q.Rows(begin, end), .w = weights.Rows(begin, end),
-                                      .keys = s.pool.layer(layer).index_keys, .seq = seq.Rows(begin, end),
-                                      .block_table = s.batch.block_table, .count = count.Rows(begin, end),
-                                      .entries_per_block = kPageTokens / kOverlapRatio, .scores = part}));
+    VX_TRY(Run<IndexerScores>(s.ctx, {.q = q.Rows(begin, end),
+                                      .w = weights.Rows(begin, end),
+                                      .keys = s.pool.layer(layer).index_keys,
+                                      .seq = seq.Rows(begin, end),
+                                      .block_table = s.batch.block_table,
+                                      .count = count.Rows(begin, end),
+                                      .entries_per_block = kPageTokens / kOverlapRatio,
+                                      .scores = part}));
     VX_TRY(Run<TopK>(s.ctx, {.scores = part, .count = count.Rows(begin, end), .indices = picks.Rows(begin, end)}));
   }
   s.Observe(layer, "index_picks", picks);

@@ -17,7 +17,9 @@ Ids RandomIds(std::mt19937& rng, int64_t count, int64_t vocab_size) {
   return ids;
 }
 
-Ids Slice(const Ids& ids, size_t begin, size_t count) { return Ids(ids.begin() + int64_t(begin), ids.begin() + int64_t(begin + count)); }
+Ids Slice(const Ids& ids, size_t begin, size_t count) {
+  return Ids(ids.begin() + int64_t(begin), ids.begin() + int64_t(begin + count));
+}
 
 class Invariance : public testing::TestWithParam<NumericsMode> {
  protected:
@@ -92,7 +94,8 @@ TEST_P(Invariance, BesideOtherSequences) {
   size_t used = 0;
   for (size_t i = 0; i < ids_.size();) {
     const size_t count = std::min(ids_.size() - i, 1 + rng_() % 60), before = 1 + rng_() % 40;
-    const Rows rows = run.Step({&other, &mine, &late}, {Slice(noise, used, before), Slice(ids_, i, count), {noise[used]}});
+    const Rows rows =
+        run.Step({&other, &mine, &late}, {Slice(noise, used, before), Slice(ids_, i, count), {noise[used]}});
     const auto first = rows.begin() + int64_t(before * vocab_);
     ASSERT_EQ(Rows(first, first + int64_t(count * vocab_)), WantRows(i, count)) << "position " << i;
     i += count;

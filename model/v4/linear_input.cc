@@ -27,7 +27,8 @@ Result<QuantView> LinearInput::AsE4M3() {
   if (e4m3_.data.empty()) {
     const int64_t n = x_.dim(0), k = x_.dim(1);
     const MutTensorView codes = step_.arena().NewTensor(DType::kE4M3, {n, k});
-    const MutTensorView scale = step_.arena().NewTensor(DType::kE8M0, {n, (k + kActivationBlock - 1) / kActivationBlock});
+    const MutTensorView scale =
+        step_.arena().NewTensor(DType::kE8M0, {n, (k + kActivationBlock - 1) / kActivationBlock});
     VX_TRY(Run<QuantizeActivation>(step_.ctx, {.x = x_, .codes = codes, .scale = scale, .block = kActivationBlock}));
     e4m3_ = QuantView(codes, scale, 1, kActivationBlock);
   }

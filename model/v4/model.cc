@@ -119,10 +119,18 @@ Status Model::Layer(const v4::ForwardStep& s, int64_t layer, MutTensorView h) co
   const int64_t n = s.n(), m = config_.hc_mult, d = config_.dim;
   const MutTensorView x = s.Activations({n, d}), y = s.Activations({n, d});
   const MutTensorView post = s.NewF32({n, m}), comb = s.NewF32({n, m, m});
-  const auto sub_layer = [&](const char* name, const HyperConnectionWeights& hc, TensorView norm, auto&& body) -> Status {
+  const auto sub_layer = [&](const char* name, const HyperConnectionWeights& hc, TensorView norm,
+                             auto&& body) -> Status {
     if (s.ctx.plan) s.ctx.plan->SetLabel(fmt::format("layers.{} {}", layer, name));
-    VX_TRY(Run<HcPre>(s.ctx, {.h = h, .fn = hc.fn, .scale = hc.scale, .base = hc.base, .x = x, .post = post, .comb = comb,
-                              .norm_eps = float(config_.norm_eps), .hc_eps = float(config_.hc_eps),
+    VX_TRY(Run<HcPre>(s.ctx, {.h = h,
+                              .fn = hc.fn,
+                              .scale = hc.scale,
+                              .base = hc.base,
+                              .x = x,
+                              .post = post,
+                              .comb = comb,
+                              .norm_eps = float(config_.norm_eps),
+                              .hc_eps = float(config_.hc_eps),
                               .sinkhorn_iters = int(config_.sinkhorn_iters)}));
     VX_TRY(Run<RmsNorm>(s.ctx, {.x = x, .weight = norm, .y = x, .eps = float(config_.norm_eps)}));
     VX_TRY(body());
@@ -147,10 +155,14 @@ Status Model::Head(const v4::ForwardStep& s, TensorView h, MutTensorView logits)
   if (s.ctx.plan) s.ctx.plan->SetLabel("head");
   const int64_t rows = s.batch.logit_rows.dim(0), m = config_.hc_mult, d = config_.dim;
   const MutTensorView streams = s.Activations({rows, m, d}), x = s.Activations({rows, d});
-  VX_TRY(Run<Embedding>(s.ctx, {.ids = s.batch.logit_rows, .table = h.Reshape({s.n(), m * d}),
-                                .y = streams.Reshape({rows, 1, m * d})}));
-  VX_TRY(Run<HcHead>(s.ctx, {.h = streams, .fn = weights_.hc_head.fn, .scale = weights_.hc_head.scale,
-                             .base = weights_.hc_head.base, .x = x, .norm_eps = float(config_.norm_eps),
+  VX_TRY(Run<Embedding>(
+      s.ctx, {.ids = s.batch.logit_rows, .table = h.Reshape({s.n(), m * d}), .y = streams.Reshape({rows, 1, m * d})}));
+  VX_TRY(Run<HcHead>(s.ctx, {.h = streams,
+                             .fn = weights_.hc_head.fn,
+                             .scale = weights_.hc_head.scale,
+                             .base = weights_.hc_head.base,
+                             .x = x,
+                             .norm_eps = float(config_.norm_eps),
                              .hc_eps = float(config_.hc_eps)}));
   VX_TRY(Run<RmsNorm>(s.ctx, {.x = x, .weight = weights_.norm, .y = x, .eps = float(config_.norm_eps)}));
   return Run<Linear>(s.ctx, {.x = x, .w = weights_.head, .y = logits});

@@ -24,7 +24,8 @@ struct ModelOptions {
 
 class Model {
  public:
-  // `path`: a checkpoint directory, one safetensors file or a GGUF file. Maps the weights; on the CPU it reads little of them.
+  // `path`: a checkpoint directory, one safetensors file or a GGUF file. Maps the weights; on the CPU it reads little
+  // of them.
   static Result<std::unique_ptr<Model>> Load(const std::string& path, const ModelOptions& options);
   // A model of weights that are there already and stay there; it has no files. The caller vouches that they match
   // `config`. For benchmarks.
@@ -36,7 +37,8 @@ class Model {
   const Numerics& numerics() const { return numerics_; }
   const std::string& config_path() const { return config_path_; }
 
-  // A model of random weights (ModelWeights::Synthetic) for the configuration in options.config_path. It has no files().
+  // A model of random weights (ModelWeights::Synthetic) for the configuration in options.config_path. It has no
+  // files().
   static Result<std::unique_ptr<Model>> Synthetic(uint64_t seed, const ModelOptions& options);
 
   // Where the weights are; null: in host memory. Contexts for Forward must be of that device.

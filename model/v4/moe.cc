@@ -9,22 +9,32 @@ namespace vexil::v4 {
 namespace {
 
 struct Routing {
-  MutTensorView experts, weights;                        // [n, k]
+  MutTensorView experts, weights;                         // [n, k]
   MutTensorView offsets, pair_token, pair_slot, pair_of;  // ops/moe_dispatch
 };
 
 Result<Routing> Route(const ForwardStep& s, int64_t layer, const MoeWeights& w, LinearInput& x) {
   const int64_t n = s.n(), k = s.config.experts_per_token, e = s.config.num_experts;
-  const Routing r = {s.NewI32({n, k}), s.NewF32({n, k}), s.NewI32({e + 1}), s.NewI32({n * k}), s.NewI32({n * k}), s.NewI32({n, k})};
+  const Routing r = {s.NewI32({n, k}),  s.NewF32({n, k}),  s.NewI32({e + 1}),
+                     s.NewI32({n * k}), s.NewI32({n * k}), s.NewI32({n, k})};
   const MutTensorView logits = s.NewF32({n, e});
   VX_TRY(x.Times(w.gate, logits));
-  VX_TRY(Run<MoeGate>(s.ctx, {.logits = logits, .bias = w.bias, .tid2eid = w.tid2eid,
-                              .ids = w.tid2eid.empty() ? TensorView() : s.batch.tokens, .k = int(k),
-                              .route_scale = float(s.config.route_scale), .experts = r.experts, .weights = r.weights}));
+  VX_TRY(Run<MoeGate>(s.ctx, {.logits = logits,
+                              .bias = w.bias,
+                              .tid2eid = w.tid2eid,
+                              .ids = w.tid2eid.empty() ? TensorView() : s.batch.tokens,
+                              .k = int(k),
+                              .route_scale = float(s.config.route_scale),
+                              .experts = r.experts,
+                              .weights = r.weights}));
   s.Observe(layer, "expert_ids", r.experts);
   s.Observe(layer, "expert_weights", r.weights);
-  VX_TRY(Run<MoeDispatch>(s.ctx, {.experts = r.experts, .num_experts = e, .offsets = r.offsets,
-                                  .pair_token = r.pair_token, .pair_slot = r.pair_slot, .pair_of = r.pair_of}));
+  VX_TRY(Run<MoeDispatch>(s.ctx, {.experts = r.experts,
+                                  .num_experts = e,
+                                  .offsets = r.offsets,
+                                  .pair_token = r.pair_token,
+                                  .pair_slot = r.pair_slot,
+                                  .pair_of = r.pair_of}));
   return r;
 }
 
@@ -35,8 +45,12 @@ Result<MutTensorView> RoutedExperts(const ForwardStep& s, const MoeWeights& w, c
   const MutTensorView gate = s.Activations({pairs, f}), up = s.Activations({pairs, f});
   VX_TRY(x.TimesExperts(r.pair_token, r.offsets, w.w1, gate));
   VX_TRY(x.TimesExperts(r.pair_token, r.offsets, w.w3, up));
-  VX_TRY(Run<Swiglu>(s.ctx, {.a = gate, .b = up, .row_weight = r.weights, .row_index = r.pair_slot,
-                             .limit = float(s.config.swiglu_limit), .y = gate}));
+  VX_TRY(Run<Swiglu>(s.ctx, {.a = gate,
+                             .b = up,
+                             .row_weight = r.weights,
+                             .row_index = r.pair_slot,
+                             .limit = float(s.config.swiglu_limit),
+                             .y = gate}));
   VX_TRY(LinearInput(s, gate).TimesExperts({}, r.offsets, w.w2, y));
   return y;
 }
@@ -60,7 +74,8 @@ Status Moe(const ForwardStep& s, int64_t layer, const MoeWeights& w, TensorView 
   VX_ASSIGN(const Routing routing, Route(s, layer, w, x));
   VX_ASSIGN(const MutTensorView routed, RoutedExperts(s, w, routing, x));
   VX_ASSIGN(const MutTensorView shared, SharedExpert(s, w, x));
-  return Run<MoeCombine>(s.ctx, {.y = routed, .experts = routing.experts, .pair_of = routing.pair_of, .shared = shared, .out = out});
+  return Run<MoeCombine>(
+      s.ctx, {.y = routed, .experts = routing.experts, .pair_of = routing.pair_of, .shared = shared, .out = out});
 }
 
 }  // namespace vexil::v4

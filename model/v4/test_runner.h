@@ -54,7 +54,8 @@ class Runner {
   SequenceState NewSequence() { return *pool_->NewSequence(); }
 
   // Appends chunks to sequences in one step; the logits of every token.
-  Rows Step(const std::vector<SequenceState*>& sequences, const std::vector<Ids>& chunks, const v4::Observer* observer = nullptr) {
+  Rows Step(const std::vector<SequenceState*>& sequences, const std::vector<Ids>& chunks,
+            const v4::Observer* observer = nullptr) {
     std::vector<SequenceChunk> batch;
     int64_t rows = 0;
     for (size_t i = 0; i < chunks.size(); ++i) {
@@ -62,7 +63,8 @@ class Runner {
       rows += int64_t(chunks[i].size());
     }
     Rows out(size_t(rows * model_.config().vocab_size));
-    const Status s = model_.Step(ctx_, *pool_, batch, MutTensorView(out.data(), DType::kF32, {rows, model_.config().vocab_size}), observer);
+    const Status s = model_.Step(ctx_, *pool_, batch,
+                                 MutTensorView(out.data(), DType::kF32, {rows, model_.config().vocab_size}), observer);
     EXPECT_TRUE(s.ok()) << s.message();
     return out;
   }

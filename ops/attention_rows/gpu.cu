@@ -16,7 +16,8 @@ struct Lists {
 
 // The row of entry j of sequence s.
 __device__ inline int32_t EntryRow(const Lists& l, int s, int j) {
-  return int32_t(l.step_rows + l.window_rows + int64_t(l.block_table.at(s)[j / l.per_block]) * l.per_block + j % l.per_block);
+  return int32_t(l.step_rows + l.window_rows + int64_t(l.block_table.at(s)[j / l.per_block]) * l.per_block +
+                 j % l.per_block);
 }
 
 __device__ inline int32_t RowOf(const Lists& l, int64_t i, int column) {
@@ -49,9 +50,19 @@ Status AttentionRowsElement(const Context& ctx, const AttentionRows::Args& a) {
   const int columns = int(a.rows.dim(1));
   const dim3 grid(unsigned(a.positions.dim(0)), Blocks(columns, kThreads));
   if (grid.x == 0 || grid.y == 0) return {};
-  const Lists l{DataOf<int32_t>(a.positions), DataOf<int32_t>(a.seq), DataOf<int32_t>(a.seq_begin), DataOf<int32_t>(a.slot),
-                RowsOf<int32_t>(a.block_table), RowsOf<int32_t>(a.picks), int(a.window), int(a.window_capacity),
-                int(a.entries_per_block), int(a.ratio), a.picks.empty() ? 0 : int(a.picks.dim(1)), a.step_rows, a.window_rows};
+  const Lists l{DataOf<int32_t>(a.positions),
+                DataOf<int32_t>(a.seq),
+                DataOf<int32_t>(a.seq_begin),
+                DataOf<int32_t>(a.slot),
+                RowsOf<int32_t>(a.block_table),
+                RowsOf<int32_t>(a.picks),
+                int(a.window),
+                int(a.window_capacity),
+                int(a.entries_per_block),
+                int(a.ratio),
+                a.picks.empty() ? 0 : int(a.picks.dim(1)),
+                a.step_rows,
+                a.window_rows};
   Launch(ctx, AttentionRowsKernel, grid, kThreads, 0, l, MutRowsOf<int32_t>(a.rows), columns);
   return Launched(AttentionRows::kName);
 }

@@ -10,8 +10,8 @@ struct Conformance<BlockLinear> {
   struct Case {
     int64_t n, groups, k, out;
     DType x, w, y;
-    int64_t padding = 0;   // of the rows of x and y
-    bool slices = false;   // E4M3 weights after the first have blocks {1, 128}, as slices that begin inside a tile
+    int64_t padding = 0;  // of the rows of x and y
+    bool slices = false;  // E4M3 weights after the first have blocks {1, 128}, as slices that begin inside a tile
   };
 
   static std::vector<Case> PerfCases() {
@@ -42,8 +42,7 @@ struct Conformance<BlockLinear> {
   static std::string Describe(const Case& c) {
     return "n=" + std::to_string(c.n) + ",groups=" + std::to_string(c.groups) + ",k=" + std::to_string(c.k) +
            ",N=" + std::to_string(c.out) + ",x=" + NameOf(c.x) + ",w=" + NameOf(c.w) + ",y=" + NameOf(c.y) +
-           (c.padding ? ",strided" : "") +
-           (c.slices ? ",slices" : "");
+           (c.padding ? ",strided" : "") + (c.slices ? ",slices" : "");
   }
   static BlockLinear::Args Build(const Case& c, TestArena& m) {
     const std::span<QuantView> views = m.Views<QuantView>(size_t(c.groups));
@@ -64,7 +63,8 @@ struct Conformance<BlockLinear> {
     for (int64_t i = 0; i < a.y.dim(0); ++i) {
       for (int64_t j = 0; j < groups * out; ++j) {
         const int64_t g = j / out;
-        linear_cases::AddProduct(y, a.x.dtype(), &x[size_t((i * groups + g) * k)], &w[size_t(g)][size_t(j % out * k)], k);
+        linear_cases::AddProduct(y, a.x.dtype(), &x[size_t((i * groups + g) * k)], &w[size_t(g)][size_t(j % out * k)],
+                                 k);
       }
     }
     return {y};

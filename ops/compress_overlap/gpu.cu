@@ -1,5 +1,5 @@
-// Two kernels: the entries, a thread per entry and channel, which read the step's rows and what the ring held before it;
-// then the step's last rows go into the ring.
+// Two kernels: the entries, a thread per entry and channel, which read the step's rows and what the ring held before
+// it; then the step's last rows go into the ring.
 #include "ops/compress_overlap/compress_overlap.h"
 #include "ops/gpu_kernel.cuh"
 
@@ -88,9 +88,18 @@ Support CompressOverlapElementSupports(const Context&, const CompressOverlap::Ar
 Status CompressOverlapElement(const Context& ctx, const CompressOverlap::Args& a) {
   const int64_t n = a.kv.dim(0), d = a.entries.dim(1), m = a.entries.dim(0);
   if (n == 0 || d == 0) return {};
-  const Step step{RowsOf<float>(a.kv), RowsOf<float>(a.score), DataOf<float>(a.ape), DataOf<int32_t>(a.positions),
-                  DataOf<int32_t>(a.seq_begin), DataOf<int32_t>(a.slot), DataOf<int32_t>(a.entry_begin),
-                  int(a.slot.dim(0)), int(a.ratio), int(a.ring.dim(1)), int(d), MutDataOf<float>(a.ring)};
+  const Step step{RowsOf<float>(a.kv),
+                  RowsOf<float>(a.score),
+                  DataOf<float>(a.ape),
+                  DataOf<int32_t>(a.positions),
+                  DataOf<int32_t>(a.seq_begin),
+                  DataOf<int32_t>(a.slot),
+                  DataOf<int32_t>(a.entry_begin),
+                  int(a.slot.dim(0)),
+                  int(a.ratio),
+                  int(a.ring.dim(1)),
+                  int(d),
+                  MutDataOf<float>(a.ring)};
   if (m > 0) {
     WithElement(a.entries.dtype(), [&](auto e) {
       using T = decltype(e);

@@ -70,7 +70,8 @@ __global__ void CompressRunningKernel(Step a, Rows<T> entries) {
   const int begin = a.seq_begin[s], count = a.seq_begin[s + 1] - begin;
   if (count == 0 || c >= a.d) return;
   const int first = a.positions[begin], end = first + count;
-  const int block = first / a.ratio + int(blockIdx.y), from = block * a.ratio, to = from + a.ratio < end ? from + a.ratio : end;
+  const int block = first / a.ratio + int(blockIdx.y), from = block * a.ratio,
+            to = from + a.ratio < end ? from + a.ratio : end;
   if (from >= end) return;
   const Channel<T> channel{a, entries, s, c, begin, first, end};
   if (blockIdx.y > 0) {
@@ -94,9 +95,17 @@ Support CompressRunningBlocksSupports(const Context&, const CompressRunning::Arg
 Status CompressRunningBlocks(const Context& ctx, const CompressRunning::Args& a) {
   const int64_t n = a.kv.dim(0), d = a.kv.dim(1), sequences = a.slot.dim(0);
   if (n == 0 || d == 0 || sequences == 0) return {};
-  const Step step{RowsOf<float>(a.kv), RowsOf<float>(a.score), DataOf<float>(a.ape), DataOf<int32_t>(a.positions),
-                  DataOf<int32_t>(a.seq_begin), DataOf<int32_t>(a.slot), DataOf<int32_t>(a.entry_begin),
-                  int(a.ratio), int(a.state.dim(1)), int(d), MutDataOf<float>(a.state)};
+  const Step step{RowsOf<float>(a.kv),
+                  RowsOf<float>(a.score),
+                  DataOf<float>(a.ape),
+                  DataOf<int32_t>(a.positions),
+                  DataOf<int32_t>(a.seq_begin),
+                  DataOf<int32_t>(a.slot),
+                  DataOf<int32_t>(a.entry_begin),
+                  int(a.ratio),
+                  int(a.state.dim(1)),
+                  int(d),
+                  MutDataOf<float>(a.state)};
   // A sequence of the step has n - sequences + 1 tokens at most, if none is empty, and n in any case.
   const dim3 grid(unsigned(sequences), unsigned((n - 1) / a.ratio + 2), Blocks(d, kThreads));
   WithElement(a.entries.dtype(), [&](auto e) {

@@ -1,6 +1,6 @@
 // A block per token, stream and 1024 columns.
-#include "ops/gpu_kernel.cuh"
 #include "ops/embedding/embedding.h"
+#include "ops/gpu_kernel.cuh"
 
 namespace vexil::gpu {
 namespace {
@@ -30,8 +30,8 @@ Status EmbeddingBlock(const Context& ctx, const Embedding::Args& a) {
   WithElement(a.y.dtype(), [&](auto y) {
     const auto run = [&]<class W>(W) {
       using T = decltype(y);
-      Launch(ctx, EmbeddingKernel<W, T>, grid, kThreads, 0, DataOf<int32_t>(a.ids), RowsOf<W>(a.table), MutRowsOf<T>(a.y),
-                                                                  int(a.table.dim(1)));
+      Launch(ctx, EmbeddingKernel<W, T>, grid, kThreads, 0, DataOf<int32_t>(a.ids), RowsOf<W>(a.table),
+             MutRowsOf<T>(a.y), int(a.table.dim(1)));
     };
     a.table.dtype() == DType::kF16 ? run(F16{}) : WithElement(a.table.dtype(), run);
   });

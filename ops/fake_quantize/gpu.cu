@@ -35,7 +35,8 @@ Status FakeQuantizeWarp(const Context& ctx, const FakeQuantize::Args& a) {
   if (grid.x == 0 || grid.y == 0) return {};
   WithElement(a.x.dtype(), [&](auto e) {
     using T = decltype(e);
-    const auto kernel = a.format == FakeQuantize::Format::kE4M3 ? FakeQuantizeKernel<T, true> : FakeQuantizeKernel<T, false>;
+    const auto kernel =
+        a.format == FakeQuantize::Format::kE4M3 ? FakeQuantizeKernel<T, true> : FakeQuantizeKernel<T, false>;
     Launch(ctx, kernel, grid, kWarps * kWarp, 0, MutRowsOf<T>(a.x), int(a.x.dim(1)), int(a.block));
   });
   return Launched(FakeQuantize::kName);

@@ -112,8 +112,9 @@ struct Conformance<GroupedLinear> {
     for (size_t e = 0; e < a.w.size(); ++e) {
       if (a.offsets.Data<int32_t>()[e] != a.offsets.Data<int32_t>()[e + 1]) weights += linear_cases::BytesOf(a.w[e]);
     }
-    return {linear_cases::NameOfProduct(a.x, a.w[0]), a.x.data.dim(0), linear_cases::BytesOf(a.x) + weights + TotalBytes({a.y}),
-            2 * Count(a.y) * double(a.x.Columns()), linear_cases::UnitOf(a.x, a.w[0])};
+    return {linear_cases::NameOfProduct(a.x, a.w[0]), a.x.data.dim(0),
+            linear_cases::BytesOf(a.x) + weights + TotalBytes({a.y}), 2 * Count(a.y) * double(a.x.Columns()),
+            linear_cases::UnitOf(a.x, a.w[0])};
   }
   static std::vector<std::string_view> Faults() {
     return {"ignored_rows", "first_expert", "swapped_nibbles", "interleaved_mxfp4", "scale_of_first_row"};

@@ -6,7 +6,9 @@
 #if defined(__x86_64__)
 namespace vexil::cpu {
 
-Support GroupedLinearAmxSupports(const Context& ctx, const GroupedLinear::Args& a) { return AmxSupports(ctx, a.x, a.w[0], a.y.dtype()); }
+Support GroupedLinearAmxSupports(const Context& ctx, const GroupedLinear::Args& a) {
+  return AmxSupports(ctx, a.x, a.w[0], a.y.dtype());
+}
 Status GroupedLinearAmx(const Context& ctx, const GroupedLinear::Args& a) {
   const Arena::Scope scope(*ctx.workspace);
   return MultiplyAmx(ctx, ProductOf(ctx, a));

@@ -30,7 +30,8 @@ std::array<Weight, kMost> WeightsOf(const GroupedLinear::Args& a) {
 
 Support GroupedLinearSkinnySupports(const Context& ctx, const GroupedLinear::Args& a) {
   VX_REQUIRE(a.x.data.dtype() == DType::kE4M3, "x must be E4M3");
-  VX_REQUIRE(a.w.size() <= size_t(cuda::kSkinnyExperts) && a.y.dim(0) / 8 + int64_t(a.w.size()) <= 1024, "too many experts or pairs");
+  VX_REQUIRE(a.w.size() <= size_t(cuda::kSkinnyExperts) && a.y.dim(0) / 8 + int64_t(a.w.size()) <= 1024,
+             "too many experts or pairs");
   for (const QuantView& w : a.w) {
     if (const Support s = SkinnyOperands(ctx, a.x, w, a.y.dtype()); !s) return s;
   }
@@ -40,7 +41,8 @@ Support GroupedLinearSkinnySupports(const Context& ctx, const GroupedLinear::Arg
 Status GroupedLinearSkinny(const Context& ctx, const GroupedLinear::Args& a) {
   if (a.y.dim(0) == 0) return {};
   const auto w = WeightsOf<cuda::SkinnyMatrix, cuda::kSkinnyExperts>(a);
-  return Issued(GroupedLinear::kName, cuda::SkinnyGroupedLinear(LaunchOf(ctx), WithGroups(SkinnyCallOf(a.x, a.w[0], a.y), a), w.data()));
+  return Issued(GroupedLinear::kName,
+                cuda::SkinnyGroupedLinear(LaunchOf(ctx), WithGroups(SkinnyCallOf(a.x, a.w[0], a.y), a), w.data()));
 }
 
 Support GroupedLinearFp8Supports(const Context& ctx, const GroupedLinear::Args& a) {
@@ -56,7 +58,8 @@ Status GroupedLinearFp8(const Context& ctx, const GroupedLinear::Args& a) {
   const cuda::MatrixCall call = WithGroups(MatrixCallOf(a.x, a.w[0]), a);
   const auto w = WeightsOf<cuda::MatrixWeight, cuda::kMatrixExperts>(a);
   void* workspace = ctx.workspace->Allocate(size_t(cuda::GroupedMatrixWorkspace(call, 1)));
-  return Issued(GroupedLinear::kName, cuda::GroupedMatrixLinear(LaunchOf(ctx), call, w.data(), a.y.mut_raw(), workspace));
+  return Issued(GroupedLinear::kName,
+                cuda::GroupedMatrixLinear(LaunchOf(ctx), call, w.data(), a.y.mut_raw(), workspace));
 }
 
 }  // namespace vexil::gpu

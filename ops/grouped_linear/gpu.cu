@@ -56,7 +56,8 @@ __global__ void GroupedLinearKernel(Operand x, Operand w, const __grid_constant_
   w.data = experts.data[tile.expert];
   w.scale = experts.scale[tile.expert];
   float sum[R];
-  Dot<kType, R>(x, w, j, k, tile.rows, y.bf16, [&](int r) { return int64_t(rows ? rows[tile.first + r] : tile.first + r); }, sum);
+  Dot<kType, R>(
+      x, w, j, k, tile.rows, y.bf16, [&](int r) { return int64_t(rows ? rows[tile.first + r] : tile.first + r); }, sum);
   if (Lane() != 0) return;
 #pragma unroll
   for (int r = 0; r < R; ++r) {
@@ -87,7 +88,9 @@ Status GroupedLinearWarp(const Context& ctx, const GroupedLinear::Args& a) {
   WithWeightType(a.w[0].data.dtype(), [&]<DType kType>() {
     const auto run = [&]<int R>(std::integral_constant<int, R>) {
       const int tiles = R == 1 ? pairs : pairs / R + (num_experts < pairs ? num_experts : pairs);
-      Launch(ctx, GroupedLinearKernel<kType, R>, dim3(Blocks(out, kWarps), unsigned(tiles)), kWarps * kWarp, 0, x, w, experts, a.rows.empty() ? nullptr : DataOf<int32_t>(a.rows), DataOf<int32_t>(a.offsets), num_experts, OutputOf(a.y), out, k);
+      Launch(ctx, GroupedLinearKernel<kType, R>, dim3(Blocks(out, kWarps), unsigned(tiles)), kWarps * kWarp, 0, x, w,
+             experts, a.rows.empty() ? nullptr : DataOf<int32_t>(a.rows), DataOf<int32_t>(a.offsets), num_experts,
+             OutputOf(a.y), out, k);
     };
     pairs <= num_experts ? run(std::integral_constant<int, 1>()) : run(std::integral_constant<int, 8>());
   });

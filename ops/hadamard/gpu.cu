@@ -43,7 +43,8 @@ Status HadamardBlock(const Context& ctx, const Hadamard::Args& a) {
   if (rows == 0) return {};
   WithElement(a.x.dtype(), [&](auto e) {
     using T = decltype(e);
-    Launch(ctx, HadamardKernel<T>, rows, kThreads, size_t(d) * sizeof(float), MutRowsOf<T>(a.x), d, float(1.0 / std::sqrt(double(d))));
+    Launch(ctx, HadamardKernel<T>, rows, kThreads, size_t(d) * sizeof(float), MutRowsOf<T>(a.x), d,
+           float(1.0 / std::sqrt(double(d))));
   });
   return Launched(Hadamard::kName);
 }

@@ -33,8 +33,9 @@ Status HcHeadTwoPass(const Context& ctx, const HcHead::Args& a) {
   WithElement(a.h.dtype(), [&](auto e) {
     using T = decltype(e);
     const Mixes mixes = MakeMixes<T>(ctx, a.h, a.fn);
-    Launch(ctx, HcHeadKernel<T>, dim3(n, Blocks(a.h.dim(2), kMixColumns)), kThreads, 0, RowsOf<T>(a.h), int(a.h.dim(1)), int(a.h.dim(2)), mixes, DataOf<float>(a.scale),
-                                                       DataOf<float>(a.base), a.norm_eps, a.hc_eps, MutRowsOf<T>(a.x));
+    Launch(ctx, HcHeadKernel<T>, dim3(n, Blocks(a.h.dim(2), kMixColumns)), kThreads, 0, RowsOf<T>(a.h), int(a.h.dim(1)),
+           int(a.h.dim(2)), mixes, DataOf<float>(a.scale), DataOf<float>(a.base), a.norm_eps, a.hc_eps,
+           MutRowsOf<T>(a.x));
   });
   return Launched(HcHead::kName);
 }

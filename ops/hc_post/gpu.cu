@@ -9,7 +9,8 @@ constexpr int kThreads = 256;
 constexpr int kMax = int(HcPost::kMaxStreams);
 
 template <class T>
-__global__ void HcPostKernel(Rows<const T> x, Rows<const T> residual, Rows<const float> post, const float* comb, Rows<T> y, int m, int d) {
+__global__ void HcPostKernel(Rows<const T> x, Rows<const T> residual, Rows<const float> post, const float* comb,
+                             Rows<T> y, int m, int d) {
   BeginKernel();
   const int c = int(blockIdx.y) * kThreads + int(threadIdx.x);
   if (c >= d) return;
@@ -39,8 +40,8 @@ Status HcPostElement(const Context& ctx, const HcPost::Args& a) {
   if (grid.x == 0 || grid.y == 0) return {};
   WithElement(a.x.dtype(), [&](auto e) {
     using T = decltype(e);
-    Launch(ctx, HcPostKernel<T>, grid, kThreads, 0, RowsOf<T>(a.x), RowsOf<T>(a.residual), RowsOf<float>(a.post), DataOf<float>(a.comb),
-                                                          MutRowsOf<T>(a.y), int(a.residual.dim(1)), int(a.x.dim(1)));
+    Launch(ctx, HcPostKernel<T>, grid, kThreads, 0, RowsOf<T>(a.x), RowsOf<T>(a.residual), RowsOf<float>(a.post),
+           DataOf<float>(a.comb), MutRowsOf<T>(a.y), int(a.residual.dim(1)), int(a.x.dim(1)));
   });
   return Launched(HcPost::kName);
 }

@@ -1,6 +1,6 @@
-// Two kernels: the mixes, spread over the chip (gpu_mixes.cuh), then a block per token and 1024 columns for the mixture;
-// the second warp of a token's first block does Sinkhorn meanwhile. At 4 streams that keeps the matrix in registers, an
-// element per lane.
+// Two kernels: the mixes, spread over the chip (gpu_mixes.cuh), then a block per token and 1024 columns for the
+// mixture; the second warp of a token's first block does Sinkhorn meanwhile. At 4 streams that keeps the matrix in
+// registers, an element per lane.
 #include "ops/hc_pre/gpu_mixes.cuh"
 #include "ops/hc_pre/hc_pre.h"
 
@@ -72,7 +72,8 @@ struct Weights {
 
 // post [m] and comb [m, m] of token t, by a warp; `scratch` holds m * m values.
 __device__ inline void PostAndComb(const Mixes& mixes, int64_t t, int m, float r, const Weights& w, float* scratch) {
-  for (int s = Lane(); s < m; s += kWarp) w.post.at(t)[s] = 2.0f * Sigmoid(mixes.at(t, m + s) * r * w.scale[1] + w.base[m + s]);
+  for (int s = Lane(); s < m; s += kWarp)
+    w.post.at(t)[s] = 2.0f * Sigmoid(mixes.at(t, m + s) * r * w.scale[1] + w.base[m + s]);
   const auto start = [&](int i) { return mixes.at(t, 2 * m + i) * r * w.scale[2] + w.base[2 * m + i]; };
   float* comb = w.comb + t * m * m;
   if (m == 4) {
@@ -109,12 +110,18 @@ Status HcPreTwoPass(const Context& ctx, const HcPre::Args& a) {
   const unsigned n = unsigned(a.h.dim(0));
   if (n == 0) return {};
   const Arena::Scope scope(*ctx.workspace);
-  const Weights w{DataOf<float>(a.scale), DataOf<float>(a.base), MutRowsOf<float>(a.post), MutDataOf<float>(a.comb),
-                  a.norm_eps,             a.hc_eps,              a.sinkhorn_iters};
+  const Weights w{DataOf<float>(a.scale),
+                  DataOf<float>(a.base),
+                  MutRowsOf<float>(a.post),
+                  MutDataOf<float>(a.comb),
+                  a.norm_eps,
+                  a.hc_eps,
+                  a.sinkhorn_iters};
   WithElement(a.h.dtype(), [&](auto e) {
     using T = decltype(e);
     const Mixes mixes = MakeMixes<T>(ctx, a.h, a.fn);
-    Launch(ctx, HcPreKernel<T>, dim3(n, Blocks(a.h.dim(2), kMixColumns)), kThreads, 0, RowsOf<T>(a.h), int(a.h.dim(1)), int(a.h.dim(2)), mixes, w, MutRowsOf<T>(a.x));
+    Launch(ctx, HcPreKernel<T>, dim3(n, Blocks(a.h.dim(2), kMixColumns)), kThreads, 0, RowsOf<T>(a.h), int(a.h.dim(1)),
+           int(a.h.dim(2)), mixes, w, MutRowsOf<T>(a.x));
   });
   return Launched(HcPre::kName);
 }

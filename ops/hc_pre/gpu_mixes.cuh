@@ -1,9 +1,9 @@
-// The mixes of the hyper-connection ops on a GPU: mix[t, j] = (fn[j, :] . u_t) and the sum of squares of u_t, for u_t the
-// streams of token t one after the other.
+// The mixes of the hyper-connection ops on a GPU: mix[t, j] = (fn[j, :] . u_t) and the sum of squares of u_t, for u_t
+// the streams of token t one after the other.
 //
-// A block per (j, tile of 4 tokens, stream): thread t takes 4 neighbouring elements from 4t, 4t + 1024, ... of the stream,
-// then a block reduction; whoever uses a mix adds the streams' parts in ascending order. j = mixes is the sum of squares.
-// Reads fn once per tile.
+// A block per (j, tile of 4 tokens, stream): thread t takes 4 neighbouring elements from 4t, 4t + 1024, ... of the
+// stream, then a block reduction; whoever uses a mix adds the streams' parts in ascending order. j = mixes is the sum
+// of squares. Reads fn once per tile.
 #pragma once
 
 #include "ops/gpu_kernel.cuh"
@@ -22,7 +22,9 @@ struct Mixes {
     for (int s = 0; s < streams; ++s) sum += parts[(t * streams + s) * (mixes + 1) + j];
     return sum;
   }
-  __device__ float InverseRms(int64_t t, int width, float eps) const { return 1.0f / sqrtf(at(t, mixes) / float(streams * width) + eps); }
+  __device__ float InverseRms(int64_t t, int width, float eps) const {
+    return 1.0f / sqrtf(at(t, mixes) / float(streams * width) + eps);
+  }
 };
 
 // A block makes kJ mixes, so that many tokens are read fewer times.
@@ -83,7 +85,8 @@ Mixes MakeMixes(const Context& ctx, const TensorView& h, const TensorView& fn) {
   float* parts = ctx.workspace->Allocate<float>(int64_t(n) * streams * (mixes + 1));
   constexpr int kMany = 5;  // 25 mixes at 4 streams
   const auto run = [&](auto kernel, int per_block) {
-    Launch(ctx, kernel, dim3(Blocks(mixes + 1, per_block), Blocks(n, kMixTokens), unsigned(streams)), kMixThreads, 0, RowsOf<T>(h), n, int(h.dim(2)), RowsOf<float>(fn), mixes, parts);
+    Launch(ctx, kernel, dim3(Blocks(mixes + 1, per_block), Blocks(n, kMixTokens), unsigned(streams)), kMixThreads, 0,
+           RowsOf<T>(h), n, int(h.dim(2)), RowsOf<float>(fn), mixes, parts);
   };
   if (!FitsLoad4(h) || !FitsLoad4(fn)) {
     run(MixesKernel<T, 1, false>, 1);

@@ -26,7 +26,8 @@ struct Conformance<IndexerScores> {
     for (int64_t context : {512, 4096, 32768, 131072}) {
       for (int64_t n : {1, 16, 128}) {
         if (n * context > int64_t(1) << 21) continue;
-        cases.push_back({std::vector<int64_t>(size_t(n), context / 4), context / 4, 64, 128, 64, DType::kBF16, false, n});
+        cases.push_back(
+            {std::vector<int64_t>(size_t(n), context / 4), context / 4, 64, 128, 64, DType::kBF16, false, n});
       }
     }
     return cases;

@@ -1,6 +1,6 @@
-// A block per token and 64 entries. The token's queries lie in shared memory as f32 [d][heads + 1]; a warp takes 4 entries at
-// a time with its lanes over heads, so that a dot product needs no exchange between lanes: f32 FMAs over channels in
-// ascending order. Heads are added lane by lane, then at distances 16, 8, ..., 1.
+// A block per token and 64 entries. The token's queries lie in shared memory as f32 [d][heads + 1]; a warp takes 4
+// entries at a time with its lanes over heads, so that a dot product needs no exchange between lanes: f32 FMAs over
+// channels in ascending order. Heads are added lane by lane, then at distances 16, 8, ..., 1.
 #include "ops/gpu_kernel.cuh"
 #include "ops/indexer_scores/indexer_scores.h"
 
@@ -19,11 +19,11 @@ struct Pool {
 };
 
 template <class T>
-__global__ void IndexerScoresKernel(Rows<const T> q, Rows<const T> w, Rows<const T> keys, Pool pool, Rows<float> scores, int columns,
-                                    int heads, int d) {
+__global__ void IndexerScoresKernel(Rows<const T> q, Rows<const T> w, Rows<const T> keys, Pool pool, Rows<float> scores,
+                                    int columns, int heads, int d) {
   BeginKernel();
   extern __shared__ float shared[];
-  const int pitch = heads + 1;  // odd for an even number of heads: no bank conflicts
+  const int pitch = heads + 1;                              // odd for an even number of heads: no bank conflicts
   float* queries = shared;                                  // [d][pitch]
   float* key = queries + d * pitch + Warp() * kAtOnce * d;  // [kAtOnce][d] of each warp
   const int64_t t = blockIdx.x;
@@ -82,11 +82,13 @@ Status IndexerScoresHeads(const Context& ctx, const IndexerScores::Args& a) {
   const int columns = int(a.scores.dim(1));
   const dim3 grid(unsigned(a.q.dim(0)), Blocks(columns, kEntries));
   if (grid.x == 0 || grid.y == 0) return {};
-  const Pool pool{DataOf<int32_t>(a.seq), DataOf<int32_t>(a.count), RowsOf<int32_t>(a.block_table), int(a.entries_per_block)};
+  const Pool pool{DataOf<int32_t>(a.seq), DataOf<int32_t>(a.count), RowsOf<int32_t>(a.block_table),
+                  int(a.entries_per_block)};
   WithElement(a.q.dtype(), [&](auto e) {
     using T = decltype(e);
     AllowShared(IndexerScoresKernel<T>, SharedBytes(a));
-    Launch(ctx, IndexerScoresKernel<T>, grid, kWarps * kWarp, SharedBytes(a), RowsOf<T>(a.q), RowsOf<T>(a.w), RowsOf<T>(a.keys), pool, MutRowsOf<float>(a.scores), columns, int(a.q.dim(1)), int(a.q.dim(2)));
+    Launch(ctx, IndexerScoresKernel<T>, grid, kWarps * kWarp, SharedBytes(a), RowsOf<T>(a.q), RowsOf<T>(a.w),
+           RowsOf<T>(a.keys), pool, MutRowsOf<float>(a.scores), columns, int(a.q.dim(1)), int(a.q.dim(2)));
   });
   return Launched(IndexerScores::kName);
 }

@@ -20,7 +20,7 @@ struct CodeRows {
   const uint8_t* scales;
   int64_t scale_stride;  // bytes
   int block_shift;       // rows of a scale, as a power of two
-  bool f32_scales;  // of I8
+  bool f32_scales;       // of I8
   const Bf16Tables* tables;
 
   const uint8_t* Row(int64_t r) const { return codes + r * stride; }
@@ -100,8 +100,8 @@ struct Decode<DType::kI8> {
     const uint8_t* p = w.Row(r) + k;
     const __m512i codes = valid >= kStep ? _mm512_loadu_si512(p) : _mm512_maskz_loadu_epi8(FirstBits(valid), p);
     const uint8_t* s = w.scales + r * (w.f32_scales ? 4 : 2);
-    const __m512 scale = _mm512_set1_ps(w.f32_scales ? *reinterpret_cast<const float*>(s)
-                                                     : reinterpret_cast<const BF16*>(s)->ToFloat());
+    const __m512 scale =
+        _mm512_set1_ps(w.f32_scales ? *reinterpret_cast<const float*>(s) : reinterpret_cast<const BF16*>(s)->ToFloat());
     const auto product = [&](__m128i c) { return _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(c)), scale); };
     const __m512 a = product(_mm512_extracti32x4_epi32(codes, 0)), b = product(_mm512_extracti32x4_epi32(codes, 1)),
                  c = product(_mm512_extracti32x4_epi32(codes, 2)), d = product(_mm512_extracti32x4_epi32(codes, 3));
@@ -113,11 +113,16 @@ struct Decode<DType::kI8> {
 template <class F>
 void WithBf16Format(DType t, F&& f) {
   switch (t) {
-    case DType::kBF16: return f(std::integral_constant<DType, DType::kBF16>());
-    case DType::kE4M3: return f(std::integral_constant<DType, DType::kE4M3>());
-    case DType::kE2M1x2: return f(std::integral_constant<DType, DType::kE2M1x2>());
-    case DType::kI8: return f(std::integral_constant<DType, DType::kI8>());
-    default: VX_CHECK(false, "RefuseBf16Values let another dtype through");
+    case DType::kBF16:
+      return f(std::integral_constant<DType, DType::kBF16>());
+    case DType::kE4M3:
+      return f(std::integral_constant<DType, DType::kE4M3>());
+    case DType::kE2M1x2:
+      return f(std::integral_constant<DType, DType::kE2M1x2>());
+    case DType::kI8:
+      return f(std::integral_constant<DType, DType::kI8>());
+    default:
+      VX_CHECK(false, "RefuseBf16Values let another dtype through");
   }
 }
 
@@ -151,8 +156,8 @@ inline void StoreRounded(BF16* y, __m512i bits, int64_t n) {
   // As BF16::From: the conversion instruction would take subnormals for zero.
   const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
   const __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
-  const __mmask16 nan = _mm512_cmpgt_epi32_mask(_mm512_and_si512(bits, _mm512_set1_epi32(0x7fffffff)),
-                                                _mm512_set1_epi32(0x7f800000));
+  const __mmask16 nan =
+      _mm512_cmpgt_epi32_mask(_mm512_and_si512(bits, _mm512_set1_epi32(0x7fffffff)), _mm512_set1_epi32(0x7f800000));
   const __m512i r = _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x400000));
   _mm256_mask_storeu_epi16(y, __mmask16(FirstBits(n)), _mm512_cvtepi32_epi16(_mm512_srli_epi32(r, 16)));
 }

@@ -21,7 +21,8 @@ struct Exponents {
 
 inline QuantView Input(TestArena& m, DType dtype, int64_t n, int64_t k, int64_t padding, double stddev) {
   const Dims wide = {n, k + padding};
-  if (dtype == DType::kI8) return QuantView(m.Codes(dtype, wide).Columns(0, k), m.Uniform(DType::kF32, {n}, 1e-3, 1e-2), 1, k);
+  if (dtype == DType::kI8)
+    return QuantView(m.Codes(dtype, wide).Columns(0, k), m.Uniform(DType::kF32, {n}, 1e-3, 1e-2), 1, k);
   if (dtype != DType::kE4M3) return m.Normal(dtype, wide, stddev).Columns(0, k);
   const int64_t blocks = CeilDiv(k, kE4M3Block);
   return QuantView(m.Codes(dtype, wide).Columns(0, k), m.Scales({n, blocks + padding}, -10, -4).Columns(0, blocks), 1,
@@ -212,9 +213,10 @@ struct Conformance<Linear> {
   static Linear::Args Build(const Case& c, TestArena& m) {
     const linear_cases::Exponents exponents =
         c.tiny_scales ? linear_cases::Exponents{-127, -125} : linear_cases::Exponents{};
-    return {.x = linear_cases::Input(m, c.x, c.n, c.k, c.padding, c.tiny_scales ? 1e30 : 1),
-            .w = c.row_scales ? linear_cases::Slice(m, c.out, c.k) : linear_cases::Weight(m, c.w, c.out, c.k, exponents),
-            .y = m.Padded(c.y, {c.n, c.out}, c.padding)};
+    return {
+        .x = linear_cases::Input(m, c.x, c.n, c.k, c.padding, c.tiny_scales ? 1e30 : 1),
+        .w = c.row_scales ? linear_cases::Slice(m, c.out, c.k) : linear_cases::Weight(m, c.w, c.out, c.k, exponents),
+        .y = m.Padded(c.y, {c.n, c.out}, c.padding)};
   }
   static std::vector<Expected> Reference(const Linear::Args& a) {
     const std::vector<double> x = Dequantize(a.x), w = linear_cases::WeightValues(a.w, a.y.dtype());
@@ -230,11 +232,12 @@ struct Conformance<Linear> {
     return {y};
   }
   static OpCost Cost(const Linear::Args& a) {
-    return {linear_cases::NameOfProduct(a.x, a.w), a.y.dim(0), linear_cases::BytesOf(a.x) + linear_cases::BytesOf(a.w) + TotalBytes({a.y}),
+    return {linear_cases::NameOfProduct(a.x, a.w), a.y.dim(0),
+            linear_cases::BytesOf(a.x) + linear_cases::BytesOf(a.w) + TotalBytes({a.y}),
             2 * Count(a.y) * double(a.x.Columns()), linear_cases::UnitOf(a.x, a.w)};
   }
   static std::vector<std::string_view> Faults() {
-    return {"first_block_scale", "scale_of_first_tile", "swapped_nibbles",   "unrounded_i8",       "dropped_tail",
+    return {"first_block_scale", "scale_of_first_tile", "swapped_nibbles",   "unrounded_i8",      "dropped_tail",
             "truncated_output",  "unscaled_q8_0",       "interleaved_mxfp4", "short_accumulator", "scale_of_first_row"};
   }
 };

@@ -14,11 +14,16 @@ inline constexpr int64_t kSkinnyAtMost = 64;  // rows: beyond, the matrix kernel
 
 inline std::optional<cuda::SkinnyWeight> SkinnyWeightOf(DType t) {
   switch (t) {
-    case DType::kE4M3: return cuda::SkinnyWeight::kE4M3;
-    case DType::kE2M1x2: return cuda::SkinnyWeight::kE2M1;
-    case DType::kBF16: return cuda::SkinnyWeight::kBF16;
-    case DType::kI8: return cuda::SkinnyWeight::kI8;
-    default: return std::nullopt;
+    case DType::kE4M3:
+      return cuda::SkinnyWeight::kE4M3;
+    case DType::kE2M1x2:
+      return cuda::SkinnyWeight::kE2M1;
+    case DType::kBF16:
+      return cuda::SkinnyWeight::kBF16;
+    case DType::kI8:
+      return cuda::SkinnyWeight::kI8;
+    default:
+      return std::nullopt;
   }
 }
 
@@ -29,8 +34,13 @@ inline Support SkinnyOperands(const Context& ctx, const QuantView& x, const Quan
   VX_REQUIRE((xt == DType::kE4M3 && (wt == DType::kE4M3 || wt == DType::kE2M1x2)) ||
                  (xt == DType::kBF16 && (wt == DType::kE4M3 || wt == DType::kBF16 || wt == DType::kI8)),
              "takes E4M3 with E4M3 or E2M1, and BF16 with E4M3, BF16 or I8");
-  VX_REQUIRE(wt != DType::kI8 || (y == DType::kBF16 && w.scale.dtype() == DType::kF32), "I8 needs F32 scales and a BF16 result");
-  VX_REQUIRE(k % (wt == DType::kE2M1x2 ? 512 : wt == DType::kBF16 ? 64 : 128) == 0, "K is no multiple of what a stage takes");
+  VX_REQUIRE(wt != DType::kI8 || (y == DType::kBF16 && w.scale.dtype() == DType::kF32),
+             "I8 needs F32 scales and a BF16 result");
+  VX_REQUIRE(k % (wt == DType::kE2M1x2 ? 512
+                  : wt == DType::kBF16 ? 64
+                                       : 128) ==
+                 0,
+             "K is no multiple of what a stage takes");
   VX_REQUIRE(Fits16Bytes(x.data) && Fits16Bytes(w.data), "operands are not aligned to 16 bytes");
   VX_REQUIRE(wt != DType::kE2M1x2 || Fits16Bytes(w.scale), "scales are not aligned to 16 bytes");
   return {};
@@ -54,9 +64,11 @@ inline cuda::SkinnyCall SkinnyCallOf(const QuantView& x, const QuantView& w, con
   return c;
 }
 
-inline Support MatrixOperands(const Context& ctx, const QuantView& x, const QuantView& w, DType weight, const TensorView& y) {
+inline Support MatrixOperands(const Context& ctx, const QuantView& x, const QuantView& w, DType weight,
+                              const TensorView& y) {
   VX_REQUIRE(IsHopper(ctx), "needs a Hopper GPU");
-  VX_REQUIRE(x.data.dtype() == DType::kE4M3 && w.data.dtype() == weight && y.dtype() == DType::kBF16, "takes E4M3 rows, another weight format or result");
+  VX_REQUIRE(x.data.dtype() == DType::kE4M3 && w.data.dtype() == weight && y.dtype() == DType::kBF16,
+             "takes E4M3 rows, another weight format or result");
   VX_REQUIRE(weight != DType::kE4M3 || w.block_rows == kE4M3Block, "weight scales are per row");
   VX_REQUIRE(x.Columns() % kE4M3Block == 0, "K is no multiple of 128");
   VX_REQUIRE(Fits16Bytes(x.data) && Fits16Bytes(w.data) && Fits16Bytes(y), "operands are not aligned to 16 bytes");

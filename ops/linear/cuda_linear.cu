@@ -10,7 +10,8 @@ Support LinearSkinnySupports(const Context& ctx, const Linear::Args& a) {
 
 Status LinearSkinny(const Context& ctx, const Linear::Args& a) {
   if (a.x.data.dim(0) == 0) return {};
-  return Issued(Linear::kName, cuda::SkinnyLinear(LaunchOf(ctx), SkinnyCallOf(a.x, a.w, a.y), {a.w.data.raw(), a.w.scale.raw()}));
+  return Issued(Linear::kName,
+                cuda::SkinnyLinear(LaunchOf(ctx), SkinnyCallOf(a.x, a.w, a.y), {a.w.data.raw(), a.w.scale.raw()}));
 }
 
 Support LinearFp8Supports(const Context& ctx, const Linear::Args& a) {
@@ -21,7 +22,8 @@ Support LinearFp8Supports(const Context& ctx, const Linear::Args& a) {
 
 Status LinearFp8(const Context& ctx, const Linear::Args& a) {
   const cuda::MatrixWeight w{a.w.data.raw(), static_cast<const uint8_t*>(a.w.scale.raw())};
-  return Issued(Linear::kName, cuda::MatrixLinear(LaunchOf(ctx), MatrixCallOf(a.x, a.w), w, a.y.mut_raw(), a.y.stride(0)));
+  return Issued(Linear::kName,
+                cuda::MatrixLinear(LaunchOf(ctx), MatrixCallOf(a.x, a.w), w, a.y.mut_raw(), a.y.stride(0)));
 }
 
 }  // namespace vexil::gpu

@@ -16,7 +16,8 @@ __global__ void LinearKernel(Operand x, Operand w, Output y, int n, int out, int
   if (j >= out) return;
   const int rows = n - first < R ? int(n - first) : R;
   float sum[R];
-  Dot<kType, R>(x, w, j, k, rows, y.bf16, [&](int r) { return first + r; }, sum);
+  Dot<kType, R>(
+      x, w, j, k, rows, y.bf16, [&](int r) { return first + r; }, sum);
   if (Lane() != 0) return;
 #pragma unroll
   for (int r = 0; r < R; ++r) {
@@ -26,7 +27,9 @@ __global__ void LinearKernel(Operand x, Operand w, Output y, int n, int out, int
 
 }  // namespace
 
-Support LinearWarpSupports(const Context&, const Linear::Args& a) { return WarpOperands(a.x.data.dtype(), a.w.data.dtype()); }
+Support LinearWarpSupports(const Context&, const Linear::Args& a) {
+  return WarpOperands(a.x.data.dtype(), a.w.data.dtype());
+}
 
 Status LinearWarp(const Context& ctx, const Linear::Args& a) {
   const int n = int(a.x.data.dim(0)), out = int(a.w.data.dim(0)), k = int(a.x.Columns());
@@ -34,7 +37,8 @@ Status LinearWarp(const Context& ctx, const Linear::Args& a) {
   const Operand x = OperandOf(a.x), w = OperandOf(a.w);
   WithWeightType(a.w.data.dtype(), [&]<DType kType>() {
     const auto run = [&]<int R>(std::integral_constant<int, R>) {
-      Launch(ctx, LinearKernel<kType, R>, dim3(Blocks(out, kWarps), Blocks(n, R)), kWarps * kWarp, 0, x, w, OutputOf(a.y), n, out, k);
+      Launch(ctx, LinearKernel<kType, R>, dim3(Blocks(out, kWarps), Blocks(n, R)), kWarps * kWarp, 0, x, w,
+             OutputOf(a.y), n, out, k);
     };
     n == 1 ? run(std::integral_constant<int, 1>()) : run(std::integral_constant<int, 8>());
   });

@@ -20,7 +20,7 @@ struct Operand {
   int64_t row_bytes, scale_row_bytes;
   DType dtype, scale_dtype;
   int block_rows, block_cols;  // powers of two or larger than the operand
-  bool aligned;  // every chunk of 8 elements is aligned to its own size
+  bool aligned;                // every chunk of 8 elements is aligned to its own size
 };
 
 inline Operand OperandOf(const QuantView& q) {
@@ -112,14 +112,16 @@ __device__ inline void LoadInput(const Operand& x, int64_t row, int column, int 
 
 // 8 elements of row j of w as f32. The product of an I8 code and its scale is rounded to `round_i8`'s format.
 template <DType kType>
-__device__ inline void LoadWeight(const Operand& w, int64_t j, int column, int left, bool round_i8, float (&v)[kChunk]) {
+__device__ inline void LoadWeight(const Operand& w, int64_t j, int column, int left, bool round_i8,
+                                  float (&v)[kChunk]) {
   LoadCodes<kType>(w.data + j * w.row_bytes, column, left, w.aligned, v);
   if constexpr (kType == DType::kE4M3 || kType == DType::kE2M1x2) {
     const float scale = BlockScale(w, j, column);
     for (int i = 0; i < kChunk; ++i) v[i] *= scale;
   } else if constexpr (kType == DType::kI8) {
     const uint8_t* s = w.scale + j * w.scale_row_bytes;
-    const float scale = w.scale_dtype == DType::kF32 ? *reinterpret_cast<const float*>(s) : ToF32(*reinterpret_cast<const BF16*>(s));
+    const float scale =
+        w.scale_dtype == DType::kF32 ? *reinterpret_cast<const float*>(s) : ToF32(*reinterpret_cast<const BF16*>(s));
     for (int i = 0; i < kChunk; ++i) v[i] = round_i8 ? Rounded<BF16>(v[i] * scale) : v[i] * scale;
   }
 }
@@ -167,13 +169,20 @@ inline Support WarpOperands(DType x, DType w) {
 template <class F>
 void WithWeightType(DType t, F&& f) {
   switch (t) {
-    case DType::kF32: return f.template operator()<DType::kF32>();
-    case DType::kBF16: return f.template operator()<DType::kBF16>();
-    case DType::kF16: return f.template operator()<DType::kF16>();
-    case DType::kE4M3: return f.template operator()<DType::kE4M3>();
-    case DType::kE2M1x2: return f.template operator()<DType::kE2M1x2>();
-    case DType::kI8: return f.template operator()<DType::kI8>();
-    default: VX_CHECK(false, "Check() let another dtype through");
+    case DType::kF32:
+      return f.template operator()<DType::kF32>();
+    case DType::kBF16:
+      return f.template operator()<DType::kBF16>();
+    case DType::kF16:
+      return f.template operator()<DType::kF16>();
+    case DType::kE4M3:
+      return f.template operator()<DType::kE4M3>();
+    case DType::kE2M1x2:
+      return f.template operator()<DType::kE2M1x2>();
+    case DType::kI8:
+      return f.template operator()<DType::kI8>();
+    default:
+      VX_CHECK(false, "Check() let another dtype through");
   }
 }
 

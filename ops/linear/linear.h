@@ -22,8 +22,8 @@
 //               products per VDPBF16PS; then the lanes by halving.
 //   amx         x and w as BF16. TDPBF16PS sums the even and the odd k of blocks of 32 apart, each in ascending order,
 //               and adds their sum to the total of the blocks before.
-// In the last two products are exact, and subnormal operands, products and sums count as zero. x as F32, w as F32 or F16,
-// and I8 with F32 y have values that BF16 does not have: the levels before serve them.
+// In the last two products are exact, and subnormal operands, products and sums count as zero. x as F32, w as F32 or
+// F16, and I8 with F32 y have values that BF16 does not have: the levels before serve them.
 #pragma once
 
 #include "ops/op.h"

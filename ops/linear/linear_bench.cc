@@ -26,9 +26,7 @@
 namespace vexil {
 namespace {
 
-double Now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
+double Now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 struct Random {
   uint64_t s = 88172645463325252ull;
@@ -96,7 +94,8 @@ class Bench {
   QuantView Weight(DType t, int64_t n, int64_t k) {
     const int64_t stored = t == DType::kE2M1x2 ? k / 2 : k;
     const TensorView codes(pool_.Take(size_t(n * stored * BytesOf(t))), t, {n, stored});
-    if (t == DType::kE4M3) return {codes, TensorView(scales_.data(), DType::kE8M0, {CeilDiv(n, 128), CeilDiv(k, 128)}), 128, 128};
+    if (t == DType::kE4M3)
+      return {codes, TensorView(scales_.data(), DType::kE8M0, {CeilDiv(n, 128), CeilDiv(k, 128)}), 128, 128};
     if (t == DType::kE2M1x2) {
       const size_t bytes = size_t(n * k / 32);
       used_scales_ = used_scales_ + bytes > scales_.size() ? 0 : used_scales_;
@@ -118,7 +117,8 @@ class Bench {
     if (!Wanted(name)) return;
     const QuantView in = Input(x, rows, k);
     const double bytes = double(WeightBytes(w, n, k));
-    const int reps = std::max(5, int(std::min(40.0, (rows > 64 ? 2e9 : 3e9) / (bytes + double(rows) * 1e5 * (rows > 64)))));
+    const int reps =
+        std::max(5, int(std::min(40.0, (rows > 64 ? 2e9 : 3e9) / (bytes + double(rows) * 1e5 * (rows > 64)))));
     Report(name, bytes, 2.0 * double(rows * n * k), Times(reps, [&] {
              const QuantView weight = Weight(w, n, k);
              return [=, this] { Do<Linear>({.x = in, .w = weight, .y = Output(rows, n)}); };
@@ -126,7 +126,8 @@ class Bench {
   }
 
   void Experts(DType w, DType x, int64_t tokens, int64_t n, int64_t k) {
-    const std::string name = fmt::format("experts w={} x={} tokens={} top6 of 256 {}x{}", NameOf(w), NameOf(x), tokens, n, k);
+    const std::string name =
+        fmt::format("experts w={} x={} tokens={} top6 of 256 {}x{}", NameOf(w), NameOf(x), tokens, n, k);
     if (!Wanted(name)) return;
     const QuantView in = Input(x, tokens, k);
     Random r;
@@ -169,8 +170,8 @@ class Bench {
     read_ = ReadBandwidth();
     dot_ = MultiplyRate(0);
     tile_ = CpuIsaOfMachine() >= CpuIsa::kAmx && ctx_.isa_limit >= CpuIsa::kAmx ? MultiplyRate(1) : 0;
-    fmt::print("ceilings: read {:.1f} GB/s, vdpbf16ps {:.0f} GFLOP/s, tdpbf16ps {:.0f} GFLOP/s\n", read_ / 1e9, dot_ / 1e9,
-               tile_ / 1e9);
+    fmt::print("ceilings: read {:.1f} GB/s, vdpbf16ps {:.0f} GFLOP/s, tdpbf16ps {:.0f} GFLOP/s\n", read_ / 1e9,
+               dot_ / 1e9, tile_ / 1e9);
     std::fflush(stdout);
   }
   std::string_view only;
@@ -221,9 +222,9 @@ class Bench {
   }
   void Report(const std::string& name, double bytes, double flops, const std::vector<double>& t) {
     const double median = t[t.size() / 2];
-    fmt::print("{:58} {:24} {:9.1f} us (min {:.1f}) {:6.2f} GB/s {:5.1f}% of read; {:7.0f} GFLOP/s {:6.1f}% of dot\n", name,
-               kernel_, median * 1e6, t[0] * 1e6, bytes / median / 1e9, 100 * bytes / median / read_, flops / median / 1e9,
-               100 * flops / median / dot_);
+    fmt::print("{:58} {:24} {:9.1f} us (min {:.1f}) {:6.2f} GB/s {:5.1f}% of read; {:7.0f} GFLOP/s {:6.1f}% of dot\n",
+               name, kernel_, median * 1e6, t[0] * 1e6, bytes / median / 1e9, 100 * bytes / median / read_,
+               flops / median / 1e9, 100 * flops / median / dot_);
     std::fflush(stdout);
   }
 
@@ -256,8 +257,8 @@ uint64_t Bench::Sum(const uint8_t* p, size_t bytes) {
       for (int j = 0; j < 4; ++j) sum[j] = _mm512_xor_si512(sum[j], _mm512_loadu_si512(q + 64 * j));
     }
   }
-  return uint64_t(_mm512_reduce_add_epi64(
-      _mm512_xor_si512(_mm512_xor_si512(sum[0], sum[1]), _mm512_xor_si512(sum[2], sum[3]))));
+  return uint64_t(
+      _mm512_reduce_add_epi64(_mm512_xor_si512(_mm512_xor_si512(sum[0], sum[1]), _mm512_xor_si512(sum[2], sum[3]))));
 }
 void Bench::DotLoop(int64_t loops) {
   __m512 c[16];

@@ -66,7 +66,8 @@ const char* RefuseInput(const QuantView& x) {
   }
   if (x.data.dtype() == DType::kI8) {
     if (x.data.dim(1) > kMaxInt8Width) return "I8 x has at most 2^17 columns";
-    return x.scale.dtype() == DType::kF32 && x.scale.dims() == Dims{x.data.dim(0)} ? nullptr : "I8 x needs scale F32 [n]";
+    return x.scale.dtype() == DType::kF32 && x.scale.dims() == Dims{x.data.dim(0)} ? nullptr
+                                                                                   : "I8 x needs scale F32 [n]";
   }
   if (!IsFloat(x.data.dtype())) return "x must be F32, BF16, E4M3 or I8";
   return x.scale.empty() ? nullptr : "F32 and BF16 x take no scale";
@@ -131,15 +132,13 @@ void DecodeRow(const QuantView& q, int64_t row, int64_t begin, int64_t end, DTyp
       return DecodeI8(q, row, begin, end, i8_product, out);
     case DType::kQ8_0: {
       const bool unscaled = VX_FAULT("unscaled_q8_0");
-      return DecodeScaledBlocks<Q8_0>(q, row, begin, end, out, [&](const Q8_0& b, int i) {
-        return unscaled ? float(b.codes[i]) : b.At(i);
-      });
+      return DecodeScaledBlocks<Q8_0>(q, row, begin, end, out,
+                                      [&](const Q8_0& b, int i) { return unscaled ? float(b.codes[i]) : b.At(i); });
     }
     case DType::kMXFP4: {
       const bool interleaved = VX_FAULT("interleaved_mxfp4");
-      return DecodeScaledBlocks<MXFP4>(q, row, begin, end, out, [&](const MXFP4& b, int i) {
-        return interleaved ? Interleaved(b, i) : b.At(i);
-      });
+      return DecodeScaledBlocks<MXFP4>(
+          q, row, begin, end, out, [&](const MXFP4& b, int i) { return interleaved ? Interleaved(b, i) : b.At(i); });
     }
     default:
       VX_CHECK(false, "RefuseInput and RefuseWeight let another dtype through");

@@ -45,11 +45,15 @@ const char* RefuseBf16Values(const QuantView& x, const QuantView& w, DType y) {
   switch (w.data.dtype()) {
     case DType::kBF16:
     case DType::kE4M3:
-    case DType::kE2M1x2: return nullptr;
-    case DType::kI8: return y == DType::kBF16 ? nullptr : "an I8 weight for F32 y is not rounded to BF16";
+    case DType::kE2M1x2:
+      return nullptr;
+    case DType::kI8:
+      return y == DType::kBF16 ? nullptr : "an I8 weight for F32 y is not rounded to BF16";
     case DType::kQ8_0:
-    case DType::kMXFP4: return "blocks of GGUF are decoded to f32";
-    default: return "w is F32 or F16, whose values BF16 does not have";
+    case DType::kMXFP4:
+      return "blocks of GGUF are decoded to f32";
+    default:
+      return "w is F32 or F16, whose values BF16 does not have";
   }
 }
 

@@ -17,8 +17,8 @@
 
 namespace vexil::cpu {
 namespace {
-constexpr int64_t kTileRows = 16;    // of w, and most rows of x
-constexpr int64_t kBlockRows = 32;   // rows of w per item: two tiles, so that two chains of multiplications overlap
+constexpr int64_t kTileRows = 16;   // of w, and most rows of x
+constexpr int64_t kBlockRows = 32;  // rows of w per item: two tiles, so that two chains of multiplications overlap
 constexpr int64_t kTileBytes = 1024;
 constexpr int64_t kStreamedRows = 32;  // most rows of x that are multiplied as w is decoded
 
@@ -39,8 +39,8 @@ namespace {
 
 constexpr int64_t kStepTiles = kStep / 32 * (kBlockRows / kTileRows);
 constexpr int64_t kStepBytes = kStepTiles * kTileBytes;
-constexpr int64_t kGroup = 4;          // steps that are decoded before they are multiplied
-constexpr int64_t kAheadBytes = 512;   // of a row, between asking for codes and decoding them
+constexpr int64_t kGroup = 4;         // steps that are decoded before they are multiplied
+constexpr int64_t kAheadBytes = 512;  // of a row, between asking for codes and decoding them
 
 // Tile registers: results c[w tile][x block], operands.
 #define VX_C00 "%%tmm0"
@@ -113,9 +113,9 @@ void DecodeEdge(const WeightBlock& w, int64_t k, uint8_t* tiles) {
   }
 }
 
-// Decodes kCount whole steps from element k on, a row at a time: a row's codes are then read as a short run, which costs
-// the processor less than a line of each of 32 rows in turn. Asks for the codes that are needed kAheadBytes of a row
-// later, of the next block of rows at the end of a row.
+// Decodes kCount whole steps from element k on, a row at a time: a row's codes are then read as a short run, which
+// costs the processor less than a line of each of 32 rows in turn. Asks for the codes that are needed kAheadBytes of a
+// row later, of the next block of rows at the end of a row.
 template <DType kFormat, int64_t kCount>
 inline void DecodeSteps(const WeightBlock& w, int64_t k, uint8_t* tiles) {
   const CodeRows rows = w.rows;

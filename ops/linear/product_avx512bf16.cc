@@ -116,10 +116,18 @@ void MultiplyBlock(const Rows& w, const Product& p, const Bf16Rows& x, int64_t b
   for (int64_t t = 0; t < count; ++t) rows[t] = x.data + p.RowOfX(begin + t) * x.stride;
   float sums[kRegisterRows][kRegisterRows];
   switch (count) {
-    case 1: MultiplyRows<1>(w, rows, p.k(), sums); break;
-    case 2: MultiplyRows<2>(w, rows, p.k(), sums); break;
-    case 3: MultiplyRows<3>(w, rows, p.k(), sums); break;
-    default: MultiplyRows<4>(w, rows, p.k(), sums); break;
+    case 1:
+      MultiplyRows<1>(w, rows, p.k(), sums);
+      break;
+    case 2:
+      MultiplyRows<2>(w, rows, p.k(), sums);
+      break;
+    case 3:
+      MultiplyRows<3>(w, rows, p.k(), sums);
+      break;
+    default:
+      MultiplyRows<4>(w, rows, p.k(), sums);
+      break;
   }
   for (int64_t t = 0; t < count; ++t) {
     Y* y = p.y.MutRow<Y>(begin + t) + j;
@@ -147,8 +155,8 @@ void MultiplyPanel(const Product& p, const ProductGroup& g, const Bf16Rows& x, i
   }
   for (int64_t i = g.begin; i < g.end; i += kRegisterRows) {
     for (int64_t j = begin; j < end; j += kRegisterRows) {
-      MultiplyBlock<Y>(PanelRows{panel + (j - begin) * x.stride, x.stride}, p, x, i,
-                       std::min(kRegisterRows, g.end - i), j, std::min(kRegisterRows, end - j));
+      MultiplyBlock<Y>(PanelRows{panel + (j - begin) * x.stride, x.stride}, p, x, i, std::min(kRegisterRows, g.end - i),
+                       j, std::min(kRegisterRows, end - j));
     }
   }
 }

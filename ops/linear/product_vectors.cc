@@ -3,7 +3,8 @@
 // SSE4, AVX2, AVX-512 and, elsewhere, what the compiler is told: one version each, to keep the compilation short.
 #include <hwy/detect_targets.h>
 #undef HWY_DISABLED_TARGETS
-#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_AVX3_DL | (HWY_AVX3_DL - 1) | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128)
+#define HWY_DISABLED_TARGETS \
+  (HWY_SSSE3 | HWY_AVX3_DL | (HWY_AVX3_DL - 1) | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128)
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/linear/product_vectors.cc"
 #include <hwy/foreach_target.h>
@@ -180,10 +181,17 @@ void DecodeSpan(const QuantView& q, int64_t row, int64_t begin, int64_t end, DTy
       done = ForVectors(begin, end, out, [&](int64_t i) HWY_ATTR { return LoadF16(v + i); });
       break;
     }
-    case DType::kE4M3: done = DecodeE4M3(q, row, begin, end, out); break;
-    case DType::kE2M1x2: done = DecodeE2M1(q, row, begin, end, out); break;
-    case DType::kI8: done = DecodeI8(q, row, begin, end, i8_product, out); break;
-    default: break;
+    case DType::kE4M3:
+      done = DecodeE4M3(q, row, begin, end, out);
+      break;
+    case DType::kE2M1x2:
+      done = DecodeE2M1(q, row, begin, end, out);
+      break;
+    case DType::kI8:
+      done = DecodeI8(q, row, begin, end, i8_product, out);
+      break;
+    default:
+      break;
   }
   DecodeRow(q, row, done, end, i8_product, out + (done - begin));
 }
@@ -223,10 +231,14 @@ HWY_INLINE void Accumulate(const float* const* x, const float* w, int64_t k, flo
 
 void AccumulateRows(int64_t rows, const float* const* x, const float* w, int64_t k, float* totals, int64_t stride) {
   switch (rows) {
-    case 1: return Accumulate<1>(x, w, k, totals, stride);
-    case 2: return Accumulate<2>(x, w, k, totals, stride);
-    case 3: return Accumulate<3>(x, w, k, totals, stride);
-    default: return Accumulate<kBlockRows>(x, w, k, totals, stride);
+    case 1:
+      return Accumulate<1>(x, w, k, totals, stride);
+    case 2:
+      return Accumulate<2>(x, w, k, totals, stride);
+    case 3:
+      return Accumulate<3>(x, w, k, totals, stride);
+    default:
+      return Accumulate<kBlockRows>(x, w, k, totals, stride);
   }
 }
 
@@ -347,8 +359,8 @@ Status MultiplyVectors(const Context& ctx, const Product& p, CpuIsa isa) {
     for (int64_t t = begin; t < end; ++t) {
       const RowChunk& c = chunks[size_t(t / across)];
       const int64_t column = t % across * kTileColumns;
-      HWY_DISPATCH_TABLE(Multiply)[version]({x, &p, c.w, c.begin, c.end, column,
-                                             std::min(p.columns(), column + kTileColumns)});
+      HWY_DISPATCH_TABLE(Multiply)
+      [version]({x, &p, c.w, c.begin, c.end, column, std::min(p.columns(), column + kTileColumns)});
     }
   });
   return {};

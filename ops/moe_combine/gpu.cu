@@ -8,8 +8,8 @@ namespace {
 constexpr int kThreads = 256;
 
 template <class T>
-__global__ void MoeCombineKernel(Rows<const T> y, Rows<const int32_t> experts, Rows<const int32_t> pair_of, Rows<const T> shared_expert,
-                                 Rows<T> out, int k, int d) {
+__global__ void MoeCombineKernel(Rows<const T> y, Rows<const int32_t> experts, Rows<const int32_t> pair_of,
+                                 Rows<const T> shared_expert, Rows<T> out, int k, int d) {
   BeginKernel();
   extern __shared__ int32_t pairs[];  // in ascending order of expert
   const int64_t t = blockIdx.x;
@@ -44,7 +44,9 @@ Status MoeCombineElement(const Context& ctx, const MoeCombine::Args& a) {
   if (grid.x == 0 || grid.y == 0) return {};
   WithElement(a.y.dtype(), [&](auto e) {
     using T = decltype(e);
-    Launch(ctx, MoeCombineKernel<T>, grid, kThreads, size_t(k) * sizeof(int32_t), RowsOf<T>(a.y), RowsOf<int32_t>(a.experts), RowsOf<int32_t>(a.pair_of), RowsOf<T>(a.shared), MutRowsOf<T>(a.out), k, int(a.out.dim(1)));
+    Launch(ctx, MoeCombineKernel<T>, grid, kThreads, size_t(k) * sizeof(int32_t), RowsOf<T>(a.y),
+           RowsOf<int32_t>(a.experts), RowsOf<int32_t>(a.pair_of), RowsOf<T>(a.shared), MutRowsOf<T>(a.out), k,
+           int(a.out.dim(1)));
   });
   return Launched(MoeCombine::kName);
 }

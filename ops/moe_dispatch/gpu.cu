@@ -6,8 +6,8 @@
 namespace vexil::gpu {
 namespace {
 
-__global__ void MoeDispatchKernel(const int32_t* experts, int pairs, int k, int num_experts, int32_t* offsets, int32_t* pair_token,
-                                  int32_t* pair_slot, int32_t* pair_of) {
+__global__ void MoeDispatchKernel(const int32_t* experts, int pairs, int k, int num_experts, int32_t* offsets,
+                                  int32_t* pair_token, int32_t* pair_slot, int32_t* pair_of) {
   BeginKernel();
   const int mine = int(blockIdx.x);
   int lower = 0;
@@ -36,8 +36,9 @@ __global__ void MoeDispatchKernel(const int32_t* experts, int pairs, int k, int 
 Support MoeDispatchWarpSupports(const Context&, const MoeDispatch::Args&) { return {}; }
 
 Status MoeDispatchWarp(const Context& ctx, const MoeDispatch::Args& a) {
-  Launch(ctx, MoeDispatchKernel, unsigned(a.num_experts), kWarp, 0, DataOf<int32_t>(a.experts), int(a.experts.dims().Count()), int(a.experts.dim(1)), int(a.num_experts), MutDataOf<int32_t>(a.offsets),
-      MutDataOf<int32_t>(a.pair_token), MutDataOf<int32_t>(a.pair_slot), MutDataOf<int32_t>(a.pair_of));
+  Launch(ctx, MoeDispatchKernel, unsigned(a.num_experts), kWarp, 0, DataOf<int32_t>(a.experts),
+         int(a.experts.dims().Count()), int(a.experts.dim(1)), int(a.num_experts), MutDataOf<int32_t>(a.offsets),
+         MutDataOf<int32_t>(a.pair_token), MutDataOf<int32_t>(a.pair_slot), MutDataOf<int32_t>(a.pair_of));
   return Launched(MoeDispatch::kName);
 }
 

@@ -23,8 +23,9 @@ __device__ inline void Select(const float* p, const float* bias, int num_experts
   }
 }
 
-__global__ void MoeGateKernel(Rows<const float> logits, const float* bias, Rows<const int32_t> tid2eid, const int32_t* ids,
-                              int num_experts, int k, float route_scale, Rows<int32_t> experts, Rows<float> weights) {
+__global__ void MoeGateKernel(Rows<const float> logits, const float* bias, Rows<const int32_t> tid2eid,
+                              const int32_t* ids, int num_experts, int k, float route_scale, Rows<int32_t> experts,
+                              Rows<float> weights) {
   BeginKernel();
   extern __shared__ float p[];
   const int64_t t = blockIdx.x;
@@ -54,8 +55,9 @@ Status MoeGateWarp(const Context& ctx, const MoeGate::Args& a) {
   const unsigned n = unsigned(a.logits.dim(0));
   const int num_experts = int(a.logits.dim(1));
   if (n == 0) return {};
-  Launch(ctx, MoeGateKernel, n, kWarp, size_t(num_experts) * sizeof(float), RowsOf<float>(a.logits), DataOf<float>(a.bias), RowsOf<int32_t>(a.tid2eid), DataOf<int32_t>(a.ids), num_experts, a.k,
-      a.route_scale, MutRowsOf<int32_t>(a.experts), MutRowsOf<float>(a.weights));
+  Launch(ctx, MoeGateKernel, n, kWarp, size_t(num_experts) * sizeof(float), RowsOf<float>(a.logits),
+         DataOf<float>(a.bias), RowsOf<int32_t>(a.tid2eid), DataOf<int32_t>(a.ids), num_experts, a.k, a.route_scale,
+         MutRowsOf<int32_t>(a.experts), MutRowsOf<float>(a.weights));
   return Launched(MoeGate::kName);
 }
 

@@ -35,7 +35,7 @@ Status QuantizeActivationWarp(const Context& ctx, const QuantizeActivation::Args
   WithElement(a.x.dtype(), [&](auto e) {
     using T = decltype(e);
     Launch(ctx, QuantizeKernel<T>, grid, kWarps * kWarp, 0, RowsOf<T>(a.x), MutRowsOf<uint8_t>(a.codes),
-                                                                  MutRowsOf<uint8_t>(a.scale), int(a.x.dim(1)), int(a.block));
+           MutRowsOf<uint8_t>(a.scale), int(a.x.dim(1)), int(a.block));
   });
   return Launched(QuantizeActivation::kName);
 }

@@ -20,7 +20,8 @@ float QuantizeRow(const T* x, int64_t k, int8_t* codes) {
     std::fill_n(codes, k, int8_t(0));
     return std::numeric_limits<float>::quiet_NaN();
   }
-  const float scale = (VX_FAULT("no_floor") ? amax : std::max(amax, kFloor)) / (VX_FAULT("scale_128") ? 128.0f : 127.0f);
+  const float scale =
+      (VX_FAULT("no_floor") ? amax : std::max(amax, kFloor)) / (VX_FAULT("scale_128") ? 128.0f : 127.0f);
   for (int64_t i = 0; i < k; ++i) {
     const float q = ToFloat(x[i]) / scale;
     const float rounded = VX_FAULT("truncated") ? std::trunc(q) : std::nearbyint(q);

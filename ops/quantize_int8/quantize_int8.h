@@ -2,8 +2,8 @@
 //
 //   s = max( max |x_i|, 1e-10 ) / 127;   q_i = round( x_i / s ), halves to even
 //
-// The divisions are IEEE binary32 divisions of f32 values, so every kernel gives the same bits; |q_i| <= 127. A row with
-// a NaN or an infinity has a NaN scale and zero codes.
+// The divisions are IEEE binary32 divisions of f32 values, so every kernel gives the same bits; |q_i| <= 127. A row
+// with a NaN or an infinity has a NaN scale and zero codes.
 #pragma once
 
 #include "ops/op.h"

@@ -25,10 +25,12 @@ struct Conformance<RmsNorm> {
   static std::vector<Case> Cases(Tier tier) {
     if (tier == Tier::kPerf) return PerfCases();
     std::vector<Case> cases;
-    const std::vector<int64_t> widths = tier == Tier::kSmoke ? std::vector<int64_t>{7, 129} : std::vector<int64_t>{1, 7, 64, 129, 512, 4096};
+    const std::vector<int64_t> widths =
+        tier == Tier::kSmoke ? std::vector<int64_t>{7, 129} : std::vector<int64_t>{1, 7, 64, 129, 512, 4096};
     for (int64_t d : widths) {
       for (DType t : {DType::kF32, DType::kBF16}) {
-        for (bool in_place : {false, true}) cases.push_back({5, d, t, in_place ? DType::kBF16 : DType::kF32, in_place, 1.0});
+        for (bool in_place : {false, true})
+          cases.push_back({5, d, t, in_place ? DType::kBF16 : DType::kF32, in_place, 1.0});
         cases.push_back({3, d, t, DType::kBF16, false, 1e-3});  // small enough for eps to matter
       }
     }
@@ -36,8 +38,8 @@ struct Conformance<RmsNorm> {
     return cases;
   }
   static std::string Describe(const Case& c) {
-    return "rows=" + std::to_string(c.rows) + ",d=" + std::to_string(c.d) + ",dtype=" + NameOf(c.dtype) + ",weight=" +
-           NameOf(c.weight) + (c.in_place ? ",in_place" : "") + (c.stddev < 1 ? ",small" : "");
+    return "rows=" + std::to_string(c.rows) + ",d=" + std::to_string(c.d) + ",dtype=" + NameOf(c.dtype) +
+           ",weight=" + NameOf(c.weight) + (c.in_place ? ",in_place" : "") + (c.stddev < 1 ? ",small" : "");
   }
   static RmsNorm::Args Build(const Case& c, TestArena& m) {
     const MutTensorView x = m.Normal(c.dtype, {c.rows, c.d}, c.stddev);
@@ -58,7 +60,8 @@ struct Conformance<RmsNorm> {
         y.value.push_back(v);
         // The f32 sum of d squares is off by at most d roundings, halved by the root; then the root, the
         // quotient and two products, and one rounding to the output.
-        y.tolerance.push_back(std::abs(v) * (Epsilon(a.y.dtype()) + (double(d) / 2 + 5) * Epsilon(DType::kF32)) + 1e-40);
+        y.tolerance.push_back(std::abs(v) * (Epsilon(a.y.dtype()) + (double(d) / 2 + 5) * Epsilon(DType::kF32)) +
+                              1e-40);
       }
     }
     return {y};

@@ -1,5 +1,5 @@
-// A block per row; f32 sums. Rows of up to 4096 aligned elements stay in registers between their two uses: thread t holds
-// the elements 4t .. 4t + 3. Others are read twice: thread t takes the elements t, t + 256, ...
+// A block per row; f32 sums. Rows of up to 4096 aligned elements stay in registers between their two uses: thread t
+// holds the elements 4t .. 4t + 3. Others are read twice: thread t takes the elements t, t + 256, ...
 #include "ops/gpu_kernel.cuh"
 #include "ops/rms_norm/rms_norm.h"
 

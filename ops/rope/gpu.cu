@@ -8,7 +8,8 @@ namespace {
 constexpr int kThreads = 256;
 
 template <class T>
-__global__ void RopeKernel(Rows<T> x, const int32_t* positions, const float* freqs, int heads, int d, int pairs, bool inverse) {
+__global__ void RopeKernel(Rows<T> x, const int32_t* positions, const float* freqs, int heads, int d, int pairs,
+                           bool inverse) {
   BeginKernel();
   extern __shared__ float2 rotation[];
   const float position = float(positions[blockIdx.x]);
@@ -42,7 +43,8 @@ Status RopeBlock(const Context& ctx, const Rope::Args& a) {
   if (tokens == 0 || pairs == 0) return {};
   WithElement(a.x.dtype(), [&](auto e) {
     using T = decltype(e);
-    Launch(ctx, RopeKernel<T>, tokens, kThreads, size_t(pairs) * sizeof(float2), MutRowsOf<T>(a.x), DataOf<int32_t>(a.positions), DataOf<float>(a.freqs), int(a.x.dim(1)), int(a.x.dim(2)), pairs, a.inverse);
+    Launch(ctx, RopeKernel<T>, tokens, kThreads, size_t(pairs) * sizeof(float2), MutRowsOf<T>(a.x),
+           DataOf<int32_t>(a.positions), DataOf<float>(a.freqs), int(a.x.dim(1)), int(a.x.dim(2)), pairs, a.inverse);
   });
   return Launched(Rope::kName);
 }

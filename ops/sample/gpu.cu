@@ -1,6 +1,6 @@
-// A block per row. No sort: every step of the definition asks for the token at which a sum over tokens in rank order (or
-// index order) reaches a value, which radix selection answers. Weights are f64 exponentials as integers of 2^-44, so
-// sums are exact and do not depend on an order; a token below 2^-45 of the likeliest has no weight.
+// A block per row. No sort: every step of the definition asks for the token at which a sum over tokens in rank order
+// (or index order) reaches a value, which radix selection answers. Weights are f64 exponentials as integers of 2^-44,
+// so sums are exact and do not depend on an order; a token below 2^-45 of the likeliest has no weight.
 #include "ops/argmax/gpu_row.cuh"
 #include "ops/sample/sample.h"
 #include "ops/top_k/gpu_select.cuh"
@@ -24,7 +24,8 @@ struct SampleShared {
   Weight sums[kWarp];
 };
 
-__device__ inline int DrawRow(const float* logits, int vocab, int index_bits, const Parameters& p, int row, Weight* weights, SampleShared& s) {
+__device__ inline int DrawRow(const float* logits, int vocab, int index_bits, const Parameters& p, int row,
+                              Weight* weights, SampleShared& s) {
   const int best = ArgmaxOfRow(logits, vocab, s.partial);
   const float temperature = p.temperature[row], max = logits[best];
   if (!(temperature > 0) || !(fabsf(max) < INFINITY)) return best;
@@ -50,10 +51,13 @@ __device__ inline int DrawRow(const float* logits, int vocab, int index_bits, co
     }
     return BlockReduce(sum, s.sums, Weight(0));
   };
-  if (by_k) last = SelectKey<false>(vocab, bits, Weight(k), key_of, [](int) { return Weight(1); }, s.select);
+  if (by_k)
+    last = SelectKey<false>(
+        vocab, bits, Weight(k), key_of, [](int) { return Weight(1); }, s.select);
   if (by_p) {
     const double wanted = ceil(double(p.top_p[row]) * double(sum_up_to(last, 0)));
-    const uint64_t nucleus = SelectKey<false>(vocab, bits, wanted > 1 ? Weight(wanted) : 1, key_of, weight_of, s.select);
+    const uint64_t nucleus =
+        SelectKey<false>(vocab, bits, wanted > 1 ? Weight(wanted) : 1, key_of, weight_of, s.select);
     last = nucleus < last ? nucleus : last;
   }
   const double floor = p.min_p[row] < 1 ? double(p.min_p[row]) : 1.0;
@@ -67,7 +71,8 @@ __device__ inline int DrawRow(const float* logits, int vocab, int index_bits, co
   return int(uint32_t(SelectKey<true>(vocab, bits, target + 1, key_of, kept_weight, s.select)));
 }
 
-__global__ void SampleKernel(Rows<const float> logits, int vocab, int index_bits, Parameters p, Weight* weights, int32_t* token) {
+__global__ void SampleKernel(Rows<const float> logits, int vocab, int index_bits, Parameters p, Weight* weights,
+                             int32_t* token) {
   BeginKernel();
   __shared__ SampleShared shared;
   const int row = int(blockIdx.x);
@@ -91,8 +96,10 @@ Status SampleRadix(const Context& ctx, const Sample::Args& a) {
   Weight* weights = ctx.workspace->Allocate<Weight>(int64_t(rows) * vocab);
   int index_bits = 8;
   while ((1 << index_bits) < vocab) index_bits += 8;
-  const Parameters p{DataOf<float>(a.temperature), DataOf<int32_t>(a.top_k), DataOf<float>(a.top_p), DataOf<float>(a.min_p), DataOf<float>(a.uniform)};
-  Launch(ctx, SampleKernel, rows, kSelectThreads, 0, RowsOf<float>(a.logits), vocab, index_bits, p, weights, MutDataOf<int32_t>(a.token));
+  const Parameters p{DataOf<float>(a.temperature), DataOf<int32_t>(a.top_k), DataOf<float>(a.top_p),
+                     DataOf<float>(a.min_p), DataOf<float>(a.uniform)};
+  Launch(ctx, SampleKernel, rows, kSelectThreads, 0, RowsOf<float>(a.logits), vocab, index_bits, p, weights,
+         MutDataOf<int32_t>(a.token));
   return Launched(Sample::kName);
 }
 

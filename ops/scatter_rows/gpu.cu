@@ -8,7 +8,8 @@ namespace {
 constexpr int kThreads = 128;
 
 template <class Word>
-__global__ void ScatterKernel(const char* x, int64_t x_stride, const int32_t* rows, char* pool, int64_t pool_stride, int words) {
+__global__ void ScatterKernel(const char* x, int64_t x_stride, const int32_t* rows, char* pool, int64_t pool_stride,
+                              int words) {
   BeginKernel();
   const int row = rows[blockIdx.x];
   if (row < 0) return;
@@ -28,9 +29,11 @@ Status ScatterRowsBlock(const Context& ctx, const ScatterRows::Args& a) {
   const char* x = static_cast<const char*>(a.x.raw());
   char* pool = static_cast<char*>(a.pool.mut_raw());
   const int64_t x_stride = a.x.stride(0) * element, pool_stride = a.pool.stride(0) * element;
-  const uint64_t all = reinterpret_cast<uintptr_t>(x) | reinterpret_cast<uintptr_t>(pool) | uint64_t(x_stride | pool_stride | bytes);
+  const uint64_t all =
+      reinterpret_cast<uintptr_t>(x) | reinterpret_cast<uintptr_t>(pool) | uint64_t(x_stride | pool_stride | bytes);
   const auto run = [&]<class Word>(Word) {
-    Launch(ctx, ScatterKernel<Word>, rows, kThreads, 0, x, x_stride, DataOf<int32_t>(a.rows), pool, pool_stride, int(bytes / int64_t(sizeof(Word))));
+    Launch(ctx, ScatterKernel<Word>, rows, kThreads, 0, x, x_stride, DataOf<int32_t>(a.rows), pool, pool_stride,
+           int(bytes / int64_t(sizeof(Word))));
   };
   all % 16 == 0 ? run(uint4{}) : all % 4 == 0 ? run(uint32_t{}) : run(uint8_t{});
   return Launched(ScatterRows::kName);

@@ -225,7 +225,8 @@ struct Conformance<SparseAttention> {
         Append(y, RoundTo(dtype, Around(value, error + std::abs(value) * quotient_error)));
         // A kernel that splits the list rounds P relative to the maximum of its split: each weight may be rounded to
         // another of its neighbours.
-        y.coarse_tolerance.push_back(y.tolerance.back() + (dtype == DType::kBF16 ? 2 * Epsilon(dtype) : 0) * acc_magnitude[c] / z);
+        y.coarse_tolerance.push_back(y.tolerance.back() +
+                                     (dtype == DType::kBF16 ? 2 * Epsilon(dtype) : 0) * acc_magnitude[c] / z);
       }
     }
   };

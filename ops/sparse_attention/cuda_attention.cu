@@ -9,11 +9,13 @@ Support SparseAttentionHopperSupports(const Context& ctx, const SparseAttention:
   VX_REQUIRE(IsHopper(ctx), "needs a Hopper GPU");
   VX_REQUIRE(ctx.workspace != nullptr, "needs a workspace");
   VX_REQUIRE(a.q.dtype() == DType::kBF16, "q must be BF16");
-  VX_REQUIRE(a.q.dim(1) == cuda::kAttentionHeads && a.q.dim(2) == cuda::kAttentionWidth, "needs 64 heads of 512 channels");
+  VX_REQUIRE(a.q.dim(1) == cuda::kAttentionHeads && a.q.dim(2) == cuda::kAttentionWidth,
+             "needs 64 heads of 512 channels");
   VX_REQUIRE(a.rows.dim(1) > 0, "an empty list");
   VX_REQUIRE(Fits16Bytes(a.q) && Fits16Bytes(a.y) && Fits16Bytes(a.step_kv), "rows are not aligned to 16 bytes");
-  VX_REQUIRE((a.window_kv.empty() || Fits16Bytes(a.window_kv)) && (a.compressed_kv.empty() || Fits16Bytes(a.compressed_kv)),
-             "rows of a pool are not aligned to 16 bytes");
+  VX_REQUIRE(
+      (a.window_kv.empty() || Fits16Bytes(a.window_kv)) && (a.compressed_kv.empty() || Fits16Bytes(a.compressed_kv)),
+      "rows of a pool are not aligned to 16 bytes");
   return {};
 }
 

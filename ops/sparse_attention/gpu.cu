@@ -93,8 +93,8 @@ struct Head {
 
 template <class T, int C>
 __global__ void __launch_bounds__(kWarps* kWarp)
-    SparseAttentionKernel(Rows<const T> q, Rows<const int32_t> rows, Pools<T> pools, const float* sink, float scale, Rows<T> y, int heads,
-                          int d, int columns) {
+    SparseAttentionKernel(Rows<const T> q, Rows<const int32_t> rows, Pools<T> pools, const float* sink, float scale,
+                          Rows<T> y, int heads, int d, int columns) {
   BeginKernel();
   __shared__ float weights[kWarps][kBlock];
   const int h = int(blockIdx.y) * kWarps + Warp();
@@ -122,11 +122,11 @@ Status SparseAttentionWarp(const Context& ctx, const SparseAttention::Args& a) {
   if (grid.x == 0 || grid.y == 0) return {};
   WithElement(a.q.dtype(), [&](auto e) {
     using T = decltype(e);
-    const Pools<T> pools{RowsOf<T>(a.step_kv), RowsOf<T>(a.window_kv), RowsOf<T>(a.compressed_kv), int(a.step_kv.dim(0)),
-                         a.window_kv.empty() ? 0 : int(a.window_kv.dim(0))};
+    const Pools<T> pools{RowsOf<T>(a.step_kv), RowsOf<T>(a.window_kv), RowsOf<T>(a.compressed_kv),
+                         int(a.step_kv.dim(0)), a.window_kv.empty() ? 0 : int(a.window_kv.dim(0))};
     const auto kernel = d <= 2 * kWarp ? SparseAttentionKernel<T, 2> : SparseAttentionKernel<T, 16>;
-    Launch(ctx, kernel, grid, kWarps * kWarp, 0, RowsOf<T>(a.q), RowsOf<int32_t>(a.rows), pools, DataOf<float>(a.sink), a.scale,
-                                                       MutRowsOf<T>(a.y), heads, d, columns);
+    Launch(ctx, kernel, grid, kWarps * kWarp, 0, RowsOf<T>(a.q), RowsOf<int32_t>(a.rows), pools, DataOf<float>(a.sink),
+           a.scale, MutRowsOf<T>(a.y), heads, d, columns);
   });
   return Launched(SparseAttention::kName);
 }

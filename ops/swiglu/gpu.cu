@@ -36,8 +36,7 @@ Status SwigluElement(const Context& ctx, const Swiglu::Args& a) {
   WithElement(a.a.dtype(), [&](auto e) {
     using T = decltype(e);
     Launch(ctx, SwigluKernel<T>, grid, kThreads, 0, RowsOf<T>(a.a), RowsOf<T>(a.b), DataOf<float>(a.row_weight),
-                                                          DataOf<int32_t>(a.row_index), a.limit > 0 ? a.limit : INFINITY,
-                                                          MutRowsOf<T>(a.y), int(a.a.dim(1)));
+           DataOf<int32_t>(a.row_index), a.limit > 0 ? a.limit : INFINITY, MutRowsOf<T>(a.y), int(a.a.dim(1)));
   });
   return Launched(Swiglu::kName);
 }

@@ -36,7 +36,9 @@ __global__ void TopKKernel(Rows<const float> scores, const int32_t* counts, Rows
   const int count = counts[blockIdx.x], kept = count < k ? count : k;
   const auto key_of = [&](int i) { return RankKey(row[i], uint32_t(i)); };
   uint64_t last = ~uint64_t(0);
-  if (kept < count && kept > 0) last = SelectKey<false>(count, 64, unsigned(kept), key_of, [](int) { return 1ull; }, select);
+  if (kept < count && kept > 0)
+    last = SelectKey<false>(
+        count, 64, unsigned(kept), key_of, [](int) { return 1ull; }, select);
   if (threadIdx.x == 0) used = 0;
   int size = 1;
   while (size < kept) size *= 2;
@@ -47,10 +49,13 @@ __global__ void TopKKernel(Rows<const float> scores, const int32_t* counts, Rows
     if (kept > 0 && key <= last) keys[atomicAdd(&used, 1)] = key;
   }
   BitonicSort(keys, size);
-  for (int i = threadIdx.x; i < k; i += kSelectThreads) indices.at(blockIdx.x)[i] = i < kept ? int32_t(uint32_t(keys[i])) : -1;
+  for (int i = threadIdx.x; i < k; i += kSelectThreads)
+    indices.at(blockIdx.x)[i] = i < kept ? int32_t(uint32_t(keys[i])) : -1;
 }
 
-int KeptAtMost(const TopK::Args& a) { return int(a.indices.dim(1) < a.scores.dim(1) ? a.indices.dim(1) : a.scores.dim(1)); }
+int KeptAtMost(const TopK::Args& a) {
+  return int(a.indices.dim(1) < a.scores.dim(1) ? a.indices.dim(1) : a.scores.dim(1));
+}
 
 }  // namespace
 
@@ -64,8 +69,8 @@ Status TopKRadix(const Context& ctx, const TopK::Args& a) {
   if (rows == 0) return {};
   size_t size = 1;
   while (int(size) < KeptAtMost(a)) size *= 2;
-  Launch(ctx, TopKKernel, rows, kSelectThreads, size * sizeof(uint64_t), RowsOf<float>(a.scores), DataOf<int32_t>(a.count),
-                                                                              MutRowsOf<int32_t>(a.indices), int(a.indices.dim(1)));
+  Launch(ctx, TopKKernel, rows, kSelectThreads, size * sizeof(uint64_t), RowsOf<float>(a.scores),
+         DataOf<int32_t>(a.count), MutRowsOf<int32_t>(a.indices), int(a.indices.dim(1)));
   return Launched(TopK::kName);
 }
 

@@ -20,9 +20,10 @@ struct SelectShared {
   }
 };
 
-// The digit at which the running sum of the histogram, from `before`, reaches `wanted`; the last one if it never does. By
-// a warp: each lane adds up 8 digits.
-__device__ inline void FindDigit(SelectShared& s, unsigned long long wanted, unsigned long long before, uint64_t prefix, int shift) {
+// The digit at which the running sum of the histogram, from `before`, reaches `wanted`; the last one if it never does.
+// By a warp: each lane adds up 8 digits.
+__device__ inline void FindDigit(SelectShared& s, unsigned long long wanted, unsigned long long before, uint64_t prefix,
+                                 int shift) {
   const int first = Lane() * 8;
   unsigned long long own = 0;
   for (int d = first; d < first + 8; ++d) own += s.at(d);
@@ -41,7 +42,8 @@ __device__ inline void FindDigit(SelectShared& s, unsigned long long wanted, uns
 // `bits` must be equal in all keys. Not exact: any key that has K's keys and no other below or at it, which takes fewer
 // passes.
 template <bool kExact, class KeyOf, class WeightOf>
-__device__ inline uint64_t SelectKey(int count, int bits, unsigned long long wanted, KeyOf key_of, WeightOf weight_of, SelectShared& s) {
+__device__ inline uint64_t SelectKey(int count, int bits, unsigned long long wanted, KeyOf key_of, WeightOf weight_of,
+                                     SelectShared& s) {
   uint64_t prefix = 0, mask = 0;
   unsigned long long before = 0;  // the weights of the keys below the prefix
   for (int shift = (bits + 7) / 8 * 8 - 8; shift >= 0; shift -= 8) {
