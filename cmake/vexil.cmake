@@ -66,6 +66,16 @@ function(vexil_test)
   set_tests_properties(${A_NAME} PROPERTIES LABELS "${A_LABELS}" TIMEOUT ${A_TIMEOUT})
 endfunction()
 
+# Runs tests of a target once more on the simulated accelerator (testing/simulated_device.h).
+function(vexil_simulated target filter)
+  if(NOT VEXIL_TESTS)
+    return()
+  endif()
+  add_test(NAME ${target}_simulated COMMAND ${target} --gtest_brief=1 --gtest_filter=${filter})
+  get_test_property(${target} TIMEOUT timeout)
+  set_tests_properties(${target}_simulated PROPERTIES LABELS fast TIMEOUT ${timeout} ENVIRONMENT VEXIL_TEST_DEVICE=simulated)
+endfunction()
+
 function(vexil_fuzzer)
   cmake_parse_arguments(A "" "NAME" "SRCS;DEPS" ${ARGN})
   list(TRANSFORM A_DEPS PREPEND vexil_)

@@ -4,8 +4,9 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <new>
+
+#include "ops/sample/sample.h"
 
 namespace vexil {
 namespace {
@@ -16,10 +17,6 @@ constexpr int64_t kLeastScratch = int64_t(512) << 20;
 int64_t NowNs() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
       .count();
-}
-
-bool IsFinite(std::span<const float> values) {
-  return std::ranges::all_of(values, [](float v) { return std::isfinite(v); });
 }
 
 }  // namespace
@@ -79,6 +76,7 @@ Engine::Engine(const Model& model, const EngineOptions& options)
   ctx_.workspace = &workspace_;
   ctx_.choice = options.kernels;
   ctx_.isa_limit = options.cpu_isa;
+  ctx_.trace = options.trace;
   const int64_t positions = model.config().max_positions;
   max_context_ = std::min({positions > 0 ? positions : kLongestContext, kLongestContext,
                            options.max_context > 0 ? options.max_context : kLongestContext});
@@ -225,21 +223,17 @@ Status Engine::RunStep(std::vector<Running>& running, std::span<Completion> comp
   if (prefilled && events.on_prefill) events.on_prefill(prefill_done_, prefill_total_);
 
   if (sampled.empty()) return {};
-  std::vector<bool> usable;
-  for (size_t i = 0; i < sampled.size(); ++i) {
-    usable.push_back(IsFinite({logits.MutRow<float>(int64_t(i)), size_t(logits.dim(1))}));
-  }
   std::vector<Sampler*> samplers;
   for (Running* r : sampled) samplers.push_back(&r->sampler);
   VX_ASSIGN(std::vector<SampledToken> tokens, SampleTokens(ctx_, logits, samplers));
   for (size_t i = 0; i < sampled.size(); ++i) {
     Completion& c = completions[sampled[i]->index];
-    if (usable[i]) {
+    if (tokens[i].token != Sample::kNoToken) {
       Take(*sampled[i], c, std::move(tokens[i]), events);
     } else {
       sampled[i]->finished = true;
       c.finish = FinishReason::kError;
-      c.error = "the model's logits are infinite or no numbers; its weights are damaged";
+      c.error = "the model's logits are no numbers or infinite; its weights are damaged";
     }
   }
   return {};

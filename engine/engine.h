@@ -55,6 +55,7 @@ struct EngineOptions {
   bool pin_threads = false;      // bind each thread to a processor of its own (ThreadPool::Options)
   bool graphs = true;            // replay decode steps on accelerators (engine/decode_graphs.h)
   CpuIsa cpu_isa = kBestCpuIsa;  // kernels that need more are not used
+  OpTrace* trace = nullptr;      // told of every op call
 };
 
 struct EngineEvents {

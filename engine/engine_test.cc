@@ -1,24 +1,23 @@
 #include "engine/engine.h"
 
-#include <gtest/gtest.h>
-
 #include <cmath>
+
+#include "ops/sample/sample.h"
+#include "testing/model_runner.h"
 
 namespace vexil {
 namespace {
 
-using Ids = std::vector<int32_t>;
-
 class EngineTest : public testing::Test {
  protected:
   void SetUp() override {
-    Result<std::unique_ptr<Model>> m =
-        Model::Load(std::string(VEXIL_SOURCE_DIR) + "/testdata/golden/b/model.bf16.safetensors", {});
-    ASSERT_TRUE(m.ok()) << m.status().message();
-    model_ = *std::move(m);
+    model_ = LoadModelOrDie("testdata/golden/b/model.bf16.safetensors", {});
+    ASSERT_NE(model_, nullptr);
   }
   std::unique_ptr<Engine> NewEngine(EngineOptions options = {}) {
     options.max_context = 512;
+    options.trace = SimulatedDevice::TraceOf(model_->device());
+    options.graphs = options.trace == nullptr;
     return *Engine::Create(*model_, options);
   }
   static Request Greedy(Ids prompt, int64_t tokens) {
@@ -139,6 +138,27 @@ TEST(SamplerTest, LogprobsSumToOneAndAreOrdered) {
   EXPECT_EQ(t.top[0].token, 1);
   EXPECT_EQ(t.top[1].token, 3);
   EXPECT_FLOAT_EQ(t.logprob, t.top[3].logprob);
+}
+
+TEST(SamplerTest, DamagedLogitsHaveNoToken) {
+  const float nan = NAN, inf = INFINITY;
+  std::vector<float> logits = {0, 1, 2, 0, nan, 2, -inf, -inf, -inf, 0, inf, 1, -inf, 1, 0};
+  SamplingParams greedy, random, reported;
+  greedy.temperature = 0;
+  reported.top_logprobs = 2;
+  for (const SamplingParams& p : {greedy, random, reported}) {
+    std::vector<Sampler> samplers(5, Sampler(p, {}));
+    std::vector<Sampler*> pointers;
+    for (Sampler& s : samplers) pointers.push_back(&s);
+    Arena workspace;
+    Context ctx;
+    ctx.workspace = &workspace;
+    const auto tokens = SampleTokens(ctx, MutTensorView(logits.data(), DType::kF32, {5, 3}), pointers);
+    ASSERT_TRUE(tokens.ok()) << tokens.status().message();
+    std::vector<bool> some;
+    for (const SampledToken& t : *tokens) some.push_back(t.token != Sample::kNoToken);
+    EXPECT_EQ(some, (std::vector<bool>{true, false, false, false, true}));
+  }
 }
 
 TEST(SamplerTest, BadParametersAreNamed) {

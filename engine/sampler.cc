@@ -162,7 +162,7 @@ Result<std::vector<SampledToken>> SampleTokens(const Context& ctx, MutTensorView
   for (int64_t i = 0; i < n; ++i) {
     const int32_t t = columns.token.Data<int32_t>()[i], top = samplers[size_t(i)]->params().top_logprobs;
     const std::vector<float>& kept = raw[size_t(i)];
-    if (top < 0) {
+    if (top < 0 || t == Sample::kNoToken) {
       out.push_back({t, 0, {}});
     } else {
       out.push_back(Logprobs(

@@ -33,7 +33,7 @@ struct TokenLogprob {
 };
 
 struct SampledToken {
-  int32_t token = 0;
+  int32_t token = 0;              // Sample::kNoToken: the logits are damaged (ops/sample)
   float logprob = 0;              // 0 unless asked for
   std::vector<TokenLogprob> top;  // likeliest first
 };

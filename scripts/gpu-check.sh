@@ -40,7 +40,7 @@ step devices "$vexil" devices --json
 grep -q '"cuda:' "$logs/devices" || { echo "gpu-check.sh: no CUDA device: $(cat "$logs/devices")" >&2; exit 1; }
 step conformance "$conformance" --gtest_filter='*/cuda.*' --gtest_brief=1
 step model env VEXIL_TEST_DEVICE=cuda "$tests" --gtest_filter='*Golden*:*Invariance*-*PlainAndBest*' --gtest_brief=1
-step graphs "$engine" --gtest_filter='*OnDevice*:Device*' --gtest_brief=1
+step engine env VEXIL_TEST_DEVICE=cuda "$engine" --gtest_brief=1
 for mode in f32 bf16 fp8; do
   step "eval_$mode" "$vexil" eval --ckpt-path "$tiny" --suite "$tiny/eval.jsonl" --data-format $mode --device cuda --json
 done

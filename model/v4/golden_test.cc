@@ -3,7 +3,7 @@
 #include <map>
 
 #include "io/safetensors.h"
-#include "model/v4/test_runner.h"
+#include "testing/model_runner.h"
 
 namespace vexil {
 namespace {

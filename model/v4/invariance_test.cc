@@ -5,7 +5,7 @@
 #include <filesystem>
 #include <random>
 
-#include "model/v4/test_runner.h"
+#include "testing/model_runner.h"
 
 namespace vexil {
 namespace {

@@ -58,11 +58,11 @@ Result<std::unique_ptr<Model>> Model::Load(const std::string& path, const ModelO
   }
   m->files_ = std::make_shared<const CheckpointFiles>(std::move(files));
   VX_ASSIGN(m->weights_, ModelWeights::Load(m->files_, m->config_));
-  if (options.device.kind != DeviceKind::kCpu) {
-    VX_ASSIGN(m->device_, OpenDevice(options.device));
-    VX_TRY(m->weights_.MoveTo(*m->device_));
-  }
   VX_TRY(m->Finish(options));
+  if (options.device.kind != DeviceKind::kCpu) {
+    VX_ASSIGN(std::unique_ptr<Device> device, OpenDevice(options.device));
+    VX_TRY(m->MoveTo(std::move(device)));
+  }
   return m;
 }
 
@@ -101,16 +101,25 @@ Status Model::Finish(const ModelOptions& options) {
   const NumericsMode automatic = weights_.has_quantized_linears ? NumericsMode::kFp8 : NumericsMode::kBf16;
   numerics_ = NumericsOf(options.numerics.value_or(automatic));
   clamp_shared_expert_ = options.clamp_shared_expert;
-  TensorView* const tables[] = {&rope_.window_only, &rope_.compressed};
   for (const bool compressed : {false, true}) {
     std::vector<float>& f = frequencies_[compressed];
     f = Frequencies(config_, compressed);
-    *tables[compressed] = TensorView(f.data(), DType::kF32, {int64_t(f.size())});
+    (compressed ? rope_.compressed : rope_.window_only) = TensorView(f.data(), DType::kF32, {int64_t(f.size())});
   }
-  if (device_) {
-    VX_ASSIGN(frequencies_on_device_, Upload(*device_, tables));
-  }
+  return device_ ? UploadRope() : Status();
+}
+
+Status Model::UploadRope() {
+  TensorView* const tables[] = {&rope_.window_only, &rope_.compressed};
+  VX_ASSIGN(frequencies_on_device_, Upload(*device_, tables));
   return {};
+}
+
+Status Model::MoveTo(std::unique_ptr<Device> device) {
+  VX_CHECK(device_ == nullptr, "the model is on a device already");
+  device_ = std::move(device);
+  VX_TRY(weights_.MoveTo(*device_));
+  return UploadRope();
 }
 
 // h, the residual streams [n, m, D], is updated in place.

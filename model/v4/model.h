@@ -41,6 +41,10 @@ class Model {
   // files().
   static Result<std::unique_ptr<Model>> Synthetic(uint64_t seed, const ModelOptions& options);
 
+  // Copies a model in host memory to an accelerator, which it then owns, and runs there from now on. What Load does
+  // for options.device. After an error the model is of no use.
+  Status MoveTo(std::unique_ptr<Device> device);
+
   // Where the weights are; null: in host memory. Contexts for Forward must be of that device.
   Device* device() const { return device_.get(); }
 
@@ -66,6 +70,7 @@ class Model {
  private:
   Model() = default;
   Status Finish(const ModelOptions& options);
+  Status UploadRope();
   Status ForwardOnDevice(const Context& ctx, StatePool& pool, const StepBatch& batch, MutTensorView logits,
                          const v4::Observer* observer) const;
   Status Layer(const v4::ForwardStep& step, int64_t layer, MutTensorView h) const;

@@ -18,7 +18,7 @@ struct Conformance<Sample> {
     float temperature = 1;
     int32_t top_k = 0;
     float top_p = 1, min_p = 0;
-    bool special = false;  // NaN and infinities among the logits
+    bool special = false;  // -infinity among the logits, NaN and infinity in some rows
     int64_t n = 24, padding = 0;
   };
 
@@ -103,8 +103,8 @@ struct Conformance<Sample> {
     return {NameOf(a.logits.dtype()), a.logits.dim(0), TotalBytes({a.logits}), 10.0 * Count(a.logits)};
   }
   static std::vector<std::string_view> Faults() {
-    return {"top_k_plus_one",     "crossing_token_dropped", "ignored_min_p",
-            "no_renormalisation", "no_temperature",         "ties_to_higher"};
+    return {"top_k_plus_one", "crossing_token_dropped", "ignored_min_p",      "no_renormalisation",
+            "no_temperature", "ties_to_higher",         "damaged_row_sampled"};
   }
 
  private:
@@ -121,9 +121,12 @@ struct Conformance<Sample> {
     const float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
     for (int64_t i = 0; c.special && i < wide.Count(); ++i) {
       float& v = logits.MutData<float>()[i];
-      if (i % 3 == 0) v = i % 2 ? nan : -inf;
-      if (i / wide[1] % 8 == 5) v = i % 2 ? nan : -inf;       // no finite logit in the row
-      if (i / wide[1] % 8 == 7 && i % wide[1] == 4) v = inf;  // an infinite maximum
+      const int64_t row = i / wide[1] % 8, column = i % wide[1];
+      if (i % 3 == 0) v = -inf;
+      if (row == 3 && column == wide[1] - c.padding - 1) v = nan;
+      if (row == 5) v = -inf;  // no finite logit in the row
+      if (row == 6) v = nan;
+      if (row == 7 && column == 4) v = inf;
     }
     return logits;
   }
@@ -132,15 +135,15 @@ struct Conformance<Sample> {
     const int64_t vocab = a.logits.dim(1);
     const double t = a.temperature.Data<float>()[i], top_p = a.top_p.Data<float>()[i];
     const int64_t top_k = a.top_k.Data<int32_t>()[i];
-    const double infinity = std::numeric_limits<double>::infinity();
     std::vector<double> x;
     for (int64_t v = 0; v < vocab; ++v) x.push_back(a.logits.Row<float>(i)[v]);
-    for (double& v : x) v = std::isnan(v) ? -infinity : v;
+    if (std::any_of(x.begin(), x.end(), [](double v) { return std::isnan(v); })) return {{Sample::kNoToken}, {1}};
     std::vector<int64_t> order(x.size());
     std::iota(order.begin(), order.end(), 0);
     std::stable_sort(order.begin(), order.end(), [&](int64_t l, int64_t r) { return x[size_t(l)] > x[size_t(r)]; });
     const double max = x[size_t(order[0])];
-    if (t <= 0 || std::isinf(max)) return {{FirstNumber(a, i, order[0])}, {1}};
+    if (std::isinf(max)) return {{Sample::kNoToken}, {1}};
+    if (t <= 0) return {{order[0]}, {1}};
 
     std::vector<double> p;
     double sum = 0;
@@ -169,15 +172,6 @@ struct Conformance<Sample> {
       cumulative += p[size_t(kept[count++])];
     } while (count < kept.size() && cumulative < top_p * mass);
     kept.resize(count);
-  }
-  // The argmax; a row of NaN gives 0, and NaN loses against -infinity.
-  static int64_t FirstNumber(const Sample::Args& a, int64_t i, int64_t best) {
-    const float* logits = a.logits.Row<float>(i);
-    if (!std::isnan(logits[best])) return best;
-    for (int64_t v = 0; v < a.logits.dim(1); ++v) {
-      if (!std::isnan(logits[v])) return v;
-    }
-    return 0;
   }
 };
 

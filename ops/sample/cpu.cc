@@ -22,10 +22,7 @@ struct Row {
   int64_t vocab;
   double max, temperature;
 
-  double Weight(int64_t v) const {
-    const double w = std::exp((double(logits[v]) - max) / temperature);
-    return w >= 0 ? w : 0;  // NaN has probability 0
-  }
+  double Weight(int64_t v) const { return std::exp((double(logits[v]) - max) / temperature); }
 };
 
 struct Filters {
@@ -107,8 +104,11 @@ int32_t SampleRow(const Sample::Args& a, int64_t i) {
   const float* logits = a.logits.Row<float>(i);
   const int64_t vocab = a.logits.dim(1);
   const int32_t best = ArgmaxOfRow(logits, vocab);
+  const bool damaged =
+      !std::isfinite(logits[best]) || std::any_of(logits, logits + vocab, [](float v) { return std::isnan(v); });
+  if (damaged && !VX_FAULT("damaged_row_sampled")) return Sample::kNoToken;
   const float temperature = a.temperature.Data<float>()[i];
-  if (!(temperature > 0) || !std::isfinite(logits[best])) return best;
+  if (!(temperature > 0)) return best;
   const Row row{logits, vocab, logits[best], VX_FAULT("no_temperature") ? 1.0 : std::max(temperature, kMinTemperature)};
   const Filters filters = FiltersOf(a, i);
   const Kept kept = filters.ranked ? KeepByRank(row, filters) : KeepInIndexOrder(row, filters);

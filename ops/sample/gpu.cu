@@ -28,14 +28,17 @@ __device__ inline int DrawRow(const float* logits, int vocab, int index_bits, co
                               Weight* weights, SampleShared& s) {
   const int best = ArgmaxOfRow(logits, vocab, s.partial);
   const float temperature = p.temperature[row], max = logits[best];
-  if (!(temperature > 0) || !(fabsf(max) < INFINITY)) return best;
+  Weight nans = 0;
+  for (int v = threadIdx.x; v < vocab; v += kSelectThreads) nans += logits[v] != logits[v];
+  if (BlockReduce(nans, s.sums, Weight(0)) > 0 || !(fabsf(max) < INFINITY)) return Sample::kNoToken;
+  if (!(temperature > 0)) return best;
 
   const int k = p.top_k[row];
   const bool by_k = k > 0 && k < vocab, by_p = p.top_p[row] < 1, ranked = by_k || by_p;
   const double divisor = double(temperature > kMinTemperature ? temperature : kMinTemperature);
   for (int v = threadIdx.x; v < vocab; v += kSelectThreads) {
     const double w = exp((double(logits[v]) - double(max)) / divisor);
-    weights[v] = w > 0 ? Weight(w * kOne + 0.5) : 0;  // NaN has probability 0
+    weights[v] = Weight(w * kOne + 0.5);
   }
   __syncthreads();
   const auto key_of = [&](int v) { return ranked ? RankKey(logits[v], uint32_t(v)) : uint64_t(uint32_t(v)); };

@@ -11,8 +11,8 @@
 // no sort and accumulates in index order instead: the distribution is the same, the token of a given `uniform` is
 // not. Only rows with top_k or top_p count as filtered by rank; min_p alone also keeps the index order.
 //
-// Exponentials and sums are float64. NaN and -infinity have probability 0; a row without a finite maximum gives its
-// argmax. A row's result depends on that row and its parameters alone.
+// Exponentials and sums are float64; -infinity has probability 0. A row with a NaN or without a finite maximum, which
+// only damaged weights give, has no token: kNoToken. A row's result depends on that row and its parameters alone.
 #pragma once
 
 #include "ops/op.h"
@@ -21,6 +21,7 @@ namespace vexil {
 
 struct Sample {
   static constexpr std::string_view kName = "sample";
+  static constexpr int32_t kNoToken = -1;
   struct Args {
     TensorView logits;       // F32 [n, V], V >= 1; rows may be strided
     TensorView temperature;  // F32 [n]; <= 0: greedy
@@ -28,7 +29,7 @@ struct Sample {
     TensorView top_p;        // F32 [n]; >= 1: off
     TensorView min_p;        // F32 [n]; <= 0: off
     TensorView uniform;      // F32 [n], in [0, 1): the random number that decides the row
-    MutTensorView token;     // I32 [n]
+    MutTensorView token;     // I32 [n]; kNoToken: none
   };
   static Status Check(const Args& a);
 };

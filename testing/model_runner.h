@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "model/v4/model.h"
+#include "testing/simulated_device.h"
 
 namespace vexil {
 
@@ -17,20 +18,28 @@ using Rows = std::vector<float>;  // logits of consecutive positions, row by row
 
 inline std::string SourcePath(const std::string& path) { return std::string(VEXIL_SOURCE_DIR) + "/" + path; }
 
-// Where the tests run a model: VEXIL_TEST_DEVICE (as --device takes it), else the CPU.
-inline DeviceId TestedDevice() {
+// Where the tests run a model: VEXIL_TEST_DEVICE, which is "simulated" (testing/simulated_device.h) or what --device
+// takes, else the CPU.
+inline std::string TestedDevice() {
   const char* name = std::getenv("VEXIL_TEST_DEVICE");
-  const Result<DeviceId> id = ParseDevice(name ? name : "cpu");
-  EXPECT_TRUE(id.ok()) << name;
-  return id.ok() ? *id : DeviceId{};
+  return name ? name : "cpu";
 }
 
 inline std::unique_ptr<Model> LoadModelOrDie(const std::string& path, const ModelOptions& options) {
+  const bool simulated = TestedDevice() == "simulated";
+  const Result<DeviceId> id = ParseDevice(simulated ? "cpu" : TestedDevice());
+  EXPECT_TRUE(id.ok()) << TestedDevice();
+  if (!id.ok()) return nullptr;
   ModelOptions where = options;
-  where.device = TestedDevice();
+  where.device = *id;
   Result<std::unique_ptr<Model>> model = Model::Load(SourcePath(path), where);
   EXPECT_TRUE(model.ok()) << (model.ok() ? "" : model.status().message());
-  return model.ok() ? *std::move(model) : nullptr;
+  if (!model.ok()) return nullptr;
+  if (simulated) {
+    const Status moved = (*model)->MoveTo(std::make_unique<SimulatedDevice>());
+    EXPECT_TRUE(moved.ok()) << moved.message();
+  }
+  return *std::move(model);
 }
 
 // A model with a pool for a few sequences. Failures of the calls are test failures.
@@ -42,6 +51,7 @@ class Runner {
       ctx_.device = device->caps().id;
       ctx_.accelerator = device;
       ctx_.stream = device->stream();
+      ctx_.trace = SimulatedDevice::TraceOf(device);
     }
     ctx_.threads = &threads_;
     ctx_.workspace = &arena_;
