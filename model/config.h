@@ -15,8 +15,8 @@
 namespace vexil {
 
 struct RopeScaling {
-  double factor = 1;            // s; 1 or original_length 0: no YaRN
-  int64_t original_length = 0;  // N
+  double factor = 1;            // s
+  int64_t original_length = 0;  // N; 0: no YaRN
   double beta_fast = 32;
   double beta_slow = 1;
 };

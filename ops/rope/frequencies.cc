@@ -33,7 +33,7 @@ std::vector<float> RopeFrequencies(const RopeConfig& config) {
     // f32 pow of some libraries is an ulp off; the f64 power rounded to f32 is the correctly rounded one.
     freqs[i] = 1.0f / float(std::pow(config.base, double(exponent)));
   }
-  if (config.factor != 1 && config.original_length > 0) ApplyYarn(config, freqs);
+  if (config.original_length > 0) ApplyYarn(config, freqs);
   return freqs;
 }
 

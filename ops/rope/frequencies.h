@@ -9,7 +9,7 @@ namespace vexil {
 struct RopeConfig {
   double base = 10000;
   int64_t dims = 64;            // rotary channels: even, at least 2
-  double factor = 1;            // 1: no YaRN
+  double factor = 1;            // of YaRN
   int64_t original_length = 0;  // positions of the original training; 0: no YaRN
   double beta_fast = 32;        // rotations over original_length above which a pair keeps its frequency
   double beta_slow = 1;         // ... and below which it is divided by `factor`

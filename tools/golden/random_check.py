@@ -27,9 +27,21 @@ from v4_weights import transformers_name  # noqa: E402
 
 MAX_ERROR = 1e-4  # of the largest magnitude at a position (f32)
 NEAR_TIE = 2e-5  # f32 arithmetic may decide a choice as close as this otherwise
-MIN_EQUAL_STREAMS = 0.5  # share of positions, layer 0 (fp8, bf16); a missing rounding gives next to none
+# Behind layer 0, in fp8 and bf16 mode. One flipped bit of a KV row reaches every later position that sees the row, and
+# every sequence with that token: the share of equal positions says something in short lists only.
+MIN_EQUAL_STREAMS = 0.35  # share of the positions of short lists; a missing rounding leaves a fifth at most
+MAX_DISTANCE = 2**-8  # median relative L2 over all positions: every value next to the right one would be that
+SHORT_LISTS, SHORT = 24, 12  # tokens at most
 # By storage. INT8 weights are rounded to BF16 in the other modes, which the NumPy model does not do.
-MODES = {"plain": ["f32", "f32", "bf16"], "quantized": ["f32", "fp8", "fp8", "bf16"], "int8": ["f32"]}
+MODES = {"plain": ["f32", "f32", "bf16"], "f32": ["f32"], "quantized": ["f32", "fp8", "fp8", "bf16"],
+         "fp8": ["f32", "fp8", "bf16"], "int8": ["f32"]}  # fmt: skip
+TOKENIZER = {
+    "version": "1.0",
+    "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+        {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}]},
+    "decoder": {"type": "ByteLevel"},
+    "model": {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": []},
+}  # fmt: skip
 
 
 class Case:
@@ -38,12 +50,13 @@ class Case:
     def __init__(self, seed, longest):
         rng = np.random.default_rng(seed)
         self.config = random_model.random_config(rng)
-        self.storage = str(rng.choice(["plain", "quantized", "quantized", "int8"]))
+        self.storage = str(rng.choice(random_model.STORAGES))
         self.mode = str(rng.choice(MODES[self.storage]))
         self.tensors = random_model.Weights(self.config, rng, self.storage).draw()
-        self.names = str(rng.choice(["published", "sharded", "converted", "transformers"]))
-        if self.names == "transformers" and self.storage != "plain":
+        self.names = str(rng.choice(["published", "converted", "transformers", "gguf"]))
+        if self.names in ("transformers", "gguf") and self.storage not in ("plain", "f32"):
             self.names = "converted"
+        self.files = int(rng.choice([1, 2, 3, 7])) if self.names in ("published", "transformers") else 1
         dialects = {"published": self.config, "inference": random_model.inference_config(self.config),
                     "transformers": random_model.transformers_config(self.config)}  # fmt: skip
         self.dialect = str(rng.choice([name for name, config in dialects.items() if config is not None]))
@@ -56,11 +69,13 @@ class Case:
         for ratio in self.config["compress_ratios"]:
             edges |= {ratio - 1, ratio, ratio + 1, 2 * ratio}
         allowed = sorted(n for n in edges if 1 <= n <= longest)
-        return [int(n) for n in rng.choice(allowed, 3)] + [int(rng.integers(1, longest + 1))]
+        lengths = [int(n) for n in rng.choice(allowed, 3)] + [int(rng.integers(1, longest + 1))]
+        short = [] if self.mode == "f32" else rng.integers(1, SHORT + 1, SHORT_LISTS).tolist()
+        return lengths + short
 
     def describe(self):
-        return (f"{self.mode}, {self.storage} weights, {self.names} names, {self.dialect} configuration, chunks of "
-                f"{self.chunk}, {self.threads} threads, lengths {[len(t) for t in self.tokens]}, "
+        return (f"{self.mode}, {self.storage} weights, {self.names} names in {self.files} files, {self.dialect} configuration, chunks of "
+                f"{self.chunk}, {self.threads} threads, lengths {[len(t) for t in self.tokens[:4]]}, "
                 f"ratios {self.config['compress_ratios']}")  # fmt: skip
 
     def write(self, folder):
@@ -71,17 +86,19 @@ class Case:
         write_json(os.path.join(folder, "reference/config.json"), self.config)
         write_json(os.path.join(folder, "vexil/config.json"), self.dialect_config)
         write_json(os.path.join(folder, "tokens.json"), self.tokens)
+        if self.names == "gguf":  # a file of that format holds a tokenizer
+            write_json(os.path.join(folder, "vexil/tokenizer.json"), TOKENIZER)
         self._write_checkpoint(os.path.join(folder, "vexil"))
 
     def _write_checkpoint(self, folder):
-        if self.names == "sharded":
-            return write_shards(folder, self.tensors)
         file, tensors = "model.safetensors", self.tensors
         if self.names == "transformers":
             tensors = random_model.under_transformers_names(self.tensors, self.config, transformers_name)
         elif self.names == "converted":
             file = "model0-mp1.safetensors"
             tensors = random_model.converted(self.tensors) if self.storage == "quantized" else self.tensors
+        if self.files > 1:
+            return write_shards(folder, tensors, self.files)
         return safetensors_np.save(os.path.join(folder, file), tensors)
 
 
@@ -90,12 +107,12 @@ def write_json(path, value):
         json.dump(value, f)
 
 
-def write_shards(folder, tensors):
+def write_shards(folder, tensors, count):
     names = list(tensors)
-    half = len(names) // 2
     weight_map = {}
-    for number, part in enumerate((names[:half], names[half:]), 1):
-        file = f"model-{number:05}-of-00002.safetensors"
+    for number in range(1, count + 1):
+        part = names[number - 1 :: count]
+        file = f"model-{number:05}-of-{count:05}.safetensors"
         safetensors_np.save(os.path.join(folder, file), {name: tensors[name] for name in part})
         weight_map |= dict.fromkeys(part, file)
     write_json(os.path.join(folder, "model.safetensors.index.json"), {"weight_map": weight_map})
@@ -103,8 +120,15 @@ def write_shards(folder, tensors):
 
 def run_vexil(vexil, case, folder):
     output = os.path.join(folder, "out.safetensors")
+    checkpoint = os.path.join(folder, "vexil")
+    if case.names == "gguf":  # written by the program itself
+        weights = {"plain": "bf16", "f32": "f32"}[case.storage]
+        checkpoint = os.path.join(folder, "gguf")
+        subprocess.run([vexil, "convert", "gguf", "--ckpt-path", os.path.join(folder, "vexil"), "--experts", weights,
+                        "--weights", weights, "--output", checkpoint], check=True, stdout=subprocess.DEVNULL,
+                       stderr=subprocess.DEVNULL)  # fmt: skip
     subprocess.run(
-        [vexil, "logits", "--ckpt-path", os.path.join(folder, "vexil"), "--tokens", os.path.join(folder, "tokens.json"),
+        [vexil, "logits", "--ckpt-path", checkpoint, "--tokens", os.path.join(folder, "tokens.json"),
          "--data-format", case.mode, "--chunk", str(case.chunk), "--threads", str(case.threads), "--hidden",
          "--choices", "--output", output], check=True)  # fmt: skip
     return safetensors_np.File(output)
@@ -141,10 +165,11 @@ def compare_f32(index, want, trace, got):
     return max(errors), end
 
 
-def equal_streams(index, trace, got):
-    """Of every position: whether the streams behind layer 0 are the same numbers."""
-    streams = got.read(f"hidden.{index}.0").decode()
-    return (streams == trace.streams[0]).reshape(len(streams), -1).all(axis=1)
+def compare_streams(index, trace, got):
+    """The relative distance of the streams behind layer 0 at every position: 0 where they are the same numbers."""
+    want = trace.streams[0].reshape(len(trace.streams[0]), -1)
+    streams = got.read(f"hidden.{index}.0").decode().reshape(want.shape)
+    return np.linalg.norm(streams - want, axis=1) / np.maximum(np.linalg.norm(want, axis=1), 1e-30)
 
 
 def check(vexil, case):
@@ -153,18 +178,20 @@ def check(vexil, case):
         case.write(folder)
         got = run_vexil(vexil, case, folder)
         model = load_model(os.path.join(folder, "reference"), case.mode)
-        worst, compared, equal = 0.0, 0, []
+        worst, compared, distances = 0.0, 0, []
         for index, tokens in enumerate(case.tokens):
             trace = Trace()
             want = model.forward(tokens, trace)
             if case.mode != "f32":
-                equal.append(equal_streams(index, trace, got))
+                distances.append(compare_streams(index, trace, got))
             else:
                 error, count = compare_f32(index, want, trace, got)
                 worst, compared = max(worst, error), compared + count
     if case.mode != "f32":
-        share = float(np.concatenate(equal).mean())
-        return share >= MIN_EQUAL_STREAMS, f"{share:.1%} of the streams behind layer 0 equal"
+        share = float((np.concatenate([d for d in distances if len(d) <= SHORT]) == 0).mean())
+        median = float(np.median(np.concatenate(distances)))
+        seen = f"behind layer 0 {share:.1%} of the streams in short lists equal, median distance {median:.1e}"
+        return share >= MIN_EQUAL_STREAMS and median <= MAX_DISTANCE, seen
     return worst <= MAX_ERROR, f"largest error {worst:.1e} over {compared} positions"
 
 

@@ -12,6 +12,7 @@ from safetensors_np import Tensor
 from v4_config import CSA_RATIO
 
 _RATIOS = (0, 4, 4, 4, 128, 128, 2, 8, 16, 32, 64, 256)
+STORAGES = ("plain", "f32", "quantized", "quantized", "fp8", "int8")
 
 
 def random_config(rng):
@@ -20,38 +21,39 @@ def random_config(rng):
     def pick(*values):
         return values[rng.integers(len(values))]
 
-    layers, groups = pick(1, 2, 3, 4, 5), pick(1, 1, 2, 3, 4)
-    rope = pick(2, 4, 8, 16)
-    experts = pick(1, 2, 3, 5, 8, 12)
+    layers, groups = pick(1, 2, 3, 4, 5, 7), pick(1, 1, 2, 3, 4, 5, 7, 8)
+    rope = pick(2, 4, 6, 8, 16, 30, 64)
+    experts = pick(1, 2, 3, 5, 8, 12, 40)
+    ratios = pick(_RATIOS, _RATIOS, (0, 4, 128), (4,), (0,), (128,))
     config = {
         "model_type": "deepseek_v4",
         "architectures": ["DeepseekV4ForCausalLM"],
-        "vocab_size": pick(5, 64, 97, 200),
-        "hidden_size": pick(8, 24, 48, 64, 100, 130, 192),
+        "vocab_size": pick(2, 5, 64, 97, 200, 1031),
+        "hidden_size": pick(8, 24, 48, 64, 100, 130, 192, 258),
         "num_hidden_layers": layers,
         "num_attention_heads": groups * pick(1, 2, 3, 5),
         "num_key_value_heads": 1,
-        "head_dim": rope + pick(0, 1, 6, 16, 48, 70, 112),
+        "head_dim": rope + pick(0, 1, 6, 16, 48, 70, 112, 193),
         "qk_rope_head_dim": rope,
         "q_lora_rank": pick(4, 10, 32, 150),
         "o_groups": groups,
         "o_lora_rank": pick(3, 8, 20, 48),
-        "sliding_window": pick(1, 2, 5, 8, 16, 33, 100, 130),
-        "compress_ratios": [pick(*_RATIOS) for _ in range(layers + pick(0, 0, 1))],
-        "num_nextn_predict_layers": 0,
-        "index_n_heads": pick(1, 2, 3, 8),
-        "index_head_dim": max(pick(4, 16, 32, 64, 128), rope),
-        "index_topk": pick(1, 2, 3, 8, 30, 512),
-        "moe_intermediate_size": pick(4, 10, 32, 66, 140),
+        "sliding_window": pick(1, 2, 3, 5, 8, 16, 33, 64, 100, 128, 130, 257),
+        "compress_ratios": [pick(*ratios) for _ in range(layers + pick(0, 0, 1))],
+        "num_nextn_predict_layers": pick(0, 0, 1),
+        "index_n_heads": pick(1, 2, 3, 5, 7, 8, 64),
+        "index_head_dim": max(pick(4, 16, 32, 64, 128, 256), 1 << (rope - 1).bit_length()),
+        "index_topk": pick(1, 2, 3, 4, 8, 30, 512),
+        "moe_intermediate_size": pick(4, 10, 32, 66, 140, 258),
         "n_routed_experts": experts,
         "n_shared_experts": 1,
-        "num_experts_per_tok": int(rng.integers(1, min(experts, 6) + 1)),
+        "num_experts_per_tok": int(rng.integers(1, min(experts, 10) + 1)),
         "num_hash_layers": pick(0, 0, 1, 2, layers),
         "routed_scaling_factor": pick(1.0, 1.5, 2.5),
         "scoring_func": "sqrtsoftplus",
         "norm_topk_prob": True,
         "swiglu_limit": pick(0.0, 0.5, 2.0, 10.0),
-        "hc_mult": pick(4, 4, 4, 1, 2, 3, 6, 8),
+        "hc_mult": pick(4, 4, 4, 1, 2, 3, 5, 6, 7, 8),
         "hc_sinkhorn_iters": pick(20, 20, 1, 2, 7),
         "hc_eps": pick(1e-6, 1e-6, 1e-6, 1e-6, 1e-3, 0.0),
         "rms_norm_eps": pick(1e-6, 1e-6, 1e-6, 1e-6, 1e-4, 1e-2),
@@ -67,10 +69,10 @@ def random_config(rng):
     if pick(True, True, False):
         config["rope_scaling"] = {
             "type": "yarn",
-            "factor": pick(4.0, 16.0, 1.5),
-            "original_max_position_embeddings": pick(4, 64, 256, 65536),
-            "beta_fast": pick(32, 8),
-            "beta_slow": pick(1, 2),
+            "factor": pick(4.0, 16.0, 1.5, 1, 40),
+            "original_max_position_embeddings": pick(4, 64, 256, 4096, 65536),
+            "beta_fast": pick(32, 8, 1.5),
+            "beta_slow": pick(1, 0.5),
         }
     return config
 
@@ -126,7 +128,8 @@ def transformers_config(config):
 
 
 class Weights:
-    """Draws the tensors of a model. `storage` is that of the linears: plain, quantized or int8 (the routed experts)."""
+    """Draws the tensors of a model. `storage` is that of the linears: plain (BF16), f32 (everything), quantized (E4M3
+    and E2M1 experts), fp8 (E4M3 experts too) or int8 (the routed experts)."""
 
     def __init__(self, config, rng, storage="plain"):
         self._c, self._rng, self._storage = config, rng, storage
@@ -141,7 +144,19 @@ class Weights:
         self._plain("norm.weight", (hidden,), 0.125, 1.0)
         self._plain("head.weight", (c["vocab_size"], hidden), 0.25)
         self._hyper("hc_head", streams, 1)
+        if c["num_nextn_predict_layers"]:
+            self._draft("mtp.0")
         return self.tensors
+
+    def _draft(self, prefix):
+        """The block for speculation of the first release. No forward pass reads it."""
+        c = self._c
+        self._layer(prefix, 0, False)
+        for name in ("e_proj", "h_proj"):
+            self._linear(f"{prefix}.{name}", (c["hidden_size"], c["hidden_size"]))
+        for name in ("enorm", "hnorm", "norm"):
+            self._plain(f"{prefix}.{name}.weight", (c["hidden_size"],), 0.125, 1.0)
+        self._hyper(f"{prefix}.hc_head", c["hc_mult"], 1)
 
     def _layer(self, prefix, ratio, hashed):
         c = self._c
@@ -205,17 +220,22 @@ class Weights:
     def _linear(self, name, shape):
         values = self._uniform(shape, math.sqrt(3 / shape[1]))
         routed = ".experts." in name
-        if self._storage == "plain" or (self._storage == "int8" and not routed):
-            self.tensors[f"{name}.weight"] = bf16_tensor(values)
+        if self._storage in ("plain", "f32") or (self._storage == "int8" and not routed):
+            self.tensors[f"{name}.weight"] = self._stored(values)
         elif self._storage == "int8":
             store_int8(self.tensors, name, values)
-        elif routed:
+        elif routed and self._storage == "quantized":
             store_e2m1(self.tensors, name, values)
         else:
             store_e4m3(self.tensors, name, values)
 
     def _plain(self, name, shape, amplitude, offset=0.0):
-        self.tensors[name] = bf16_tensor(self._uniform(shape, amplitude) + offset)
+        self.tensors[name] = self._stored(self._uniform(shape, amplitude) + offset)
+
+    def _stored(self, values):
+        """As BF16 values, stored as such or as F32."""
+        tensor = bf16_tensor(values)
+        return tensor if self._storage != "f32" else tensor.decode().astype(np.float32)
 
     def _float32(self, name, shape, amplitude, offset=0.0):
         self.tensors[name] = (self._uniform(shape, amplitude) + offset).astype(np.float32)
@@ -276,14 +296,19 @@ def converted(tensors):
 
 
 def under_transformers_names(tensors, config, name_of):
-    """The state dict of transformers, experts stacked; `name_of` maps the other names. For plain storage."""
-    result = {name_of(name): tensor for name, tensor in tensors.items() if ".ffn.experts." not in name}
+    """The state dict of transformers, experts stacked; `name_of` maps the other names. For plain and f32 storage."""
+    kept = {name: t for name, t in tensors.items() if ".ffn.experts." not in name and not name.startswith("mtp.")}
+    result = {name_of(name): tensor for name, tensor in kept.items()}
     for layer in range(config["num_hidden_layers"]):
 
         def stack(weight, prefix=f"layers.{layer}.ffn.experts"):
-            return np.stack([tensors[f"{prefix}.{e}.{weight}.weight"].data for e in range(config["n_routed_experts"])])
+            parts = [tensors[f"{prefix}.{e}.{weight}.weight"] for e in range(config["n_routed_experts"])]
+            return np.stack([p.data if isinstance(p, Tensor) else p for p in parts])
+
+        def like_the_others(data):
+            return data if data.dtype == np.float32 else Tensor("BF16", data)
 
         prefix = f"model.layers.{layer}.mlp.experts"
-        result[f"{prefix}.gate_up_proj"] = Tensor("BF16", np.concatenate([stack("w1"), stack("w3")], axis=1))
-        result[f"{prefix}.down_proj"] = Tensor("BF16", stack("w2"))
+        result[f"{prefix}.gate_up_proj"] = like_the_others(np.concatenate([stack("w1"), stack("w3")], axis=1))
+        result[f"{prefix}.down_proj"] = like_the_others(stack("w2"))
     return result

@@ -114,9 +114,11 @@ def variants():
             t["special"] = i % 2 == 0
         yield "other flags of added tokens", v
         v = copy.deepcopy(base)
-        size = 1 + max([*v["model"]["vocab"].values(), *(t["id"] for t in v["added_tokens"])])
-        for i, content in enumerate(("<a>", "<a><b>", "<b>", "ab", " the", "\n\n", "été", "<a><b><c>d")):
-            v["added_tokens"].append({"id": size + i, "content": content, "single_word": False, "lstrip": False, "rstrip": False, "normalized": i % 2 == 1, "special": False})
+        contents = [c for c in ("<a>", "<a><b>", "<b>", "ab", " the", "\n\n", "日本", "<a><b><c>d") if c not in v["model"]["vocab"]]
+        for content in contents:
+            token = dict(base["added_tokens"][-1], content=content, normalized=len(content) % 2 == 1)
+            token["id"] = 1 + max([*v["model"]["vocab"].values(), *(t["id"] for t in v["added_tokens"])])
+            v["added_tokens"].append(token)
         yield "added tokens that contain each other", v
 
 
