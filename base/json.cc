@@ -254,6 +254,7 @@ std::string Describe(rapidjson::ParseErrorCode code) {
 }
 
 Result<Json> ParseJson(std::string_view text, const Json::ParseOptions& options) {
+  if (text.starts_with("\xef\xbb\xbf")) return ErrorAt(text, 0, "a byte order mark, which JSON does not have");
   Source source(text, options.allow_nan);
   Builder builder(source, options);
   rapidjson::Reader reader;

@@ -1,9 +1,11 @@
 // vexil bench ops|layer|model: how fast, and how far from what the machine can do.
 #include <fmt/format.h>
 
+#include <charconv>
 #include <csignal>
 #include <fstream>
 #include <memory>
+#include <utility>
 
 #include "bench/layer_bench.h"
 #include "bench/model_bench.h"
@@ -38,14 +40,38 @@ struct BenchFlags {
   int Threads() const { return threads > 0 ? threads : ThreadPool::AvailableProcessors(); }
 };
 
+constexpr const char* kStandardOutput = "-";
+
 // Nothing for an empty path.
 Status WriteText(const std::string& path, const std::string& text) {
   if (path.empty()) return {};
+  if (path == kStandardOutput) return Print(text);
   std::ofstream file(path, std::ios::binary | std::ios::trunc);
   file << text;
   file.close();
   if (!file) return InvalidArgument(fmt::format("{}: cannot write", path));
   return {};
+}
+
+// So that a measurement is not lost in the end for a path that cannot be written.
+Status CheckWritable(const std::string& path) {
+  if (path.empty() || path == kStandardOutput) return {};
+  if (std::ofstream(path, std::ios::app)) return {};
+  return InvalidArgument(fmt::format("{}: cannot write", path));
+}
+
+// Turns 4K into 4096.
+std::string ExpandThousands(std::string& text) {
+  if (!text.ends_with('K') && !text.ends_with('k')) return "";
+  int64_t value = 0;
+  const char* const end = text.data() + text.size() - 1;
+  const auto [stop, error] = std::from_chars(text.data(), end, value);
+  constexpr int64_t kLargest = int64_t(1) << 40;
+  if (error != std::errc() || stop != end || value < 0 || value > kLargest) {
+    return fmt::format("found {}, expected a number such as 512 or 4K", text);
+  }
+  text = std::to_string(value * 1024);
+  return "";
 }
 
 // Rows as JSON lines, written at once at the end.
@@ -75,6 +101,7 @@ struct OpsCommand {
   OpBenchOptions options;
 
   Status Run() {
+    VX_TRY(CheckWritable(flags.json));
     StopOnInterrupt();
     ThreadPool threads(flags.Threads());
     MachineLimits limits(threads, options.rotate_bytes);
@@ -116,6 +143,7 @@ struct LayerCommand {
   LayerBenchOptions options;
 
   Status Run() {
+    VX_TRY(CheckWritable(flags.json));
     StopOnInterrupt();
     ThreadPool threads(flags.Threads());
     MachineLimits limits(threads, size_t(1) << 30);
@@ -161,50 +189,93 @@ void AddLayer(CLI::App& bench, Command& command) {
 struct ModelCommand {
   ModelFlags flags;
   ModelBenchOptions options;
-  std::string csv;
+  bool no_graphs = false;
+  std::string csv, json;
 
   Status Run() {
+    VX_TRY(CheckWritable(csv));
+    VX_TRY(CheckWritable(json));
     StopOnInterrupt();
     ShowProgress("loading the model ...");
     VX_ASSIGN(const std::unique_ptr<Model> model, flags.LoadModel());
-    const EngineOptions engine = flags.ToEngineOptions();
-    ThreadPool threads(engine.threads > 0 ? engine.threads : ThreadPool::AvailableProcessors(),
-                       {.pin = engine.pin_threads});
-    std::string rows = "batch,context,prefill_tokens_per_s,decode_tokens_per_s,decode_spread\n";
-    VX_TRY(Print(fmt::format("{:>6} {:>8} {:>14} {:>14} {:>8}\n", "batch", "context", "prefill tok/s", "decode tok/s",
-                             "spread")));
+    EngineOptions engine = flags.ToEngineOptions();
+    engine.graphs = !no_graphs;
+    JsonLines json_rows;
+    std::string csv_rows = "what,batch,context,tokens_per_s,seconds,spread\n";
+    bool first = true;
     const auto on_row = [&](const ModelBenchRow& r) {
       ClearProgress();
-      (void)Print(fmt::format("{:>6} {:>8} {:>14.1f} {:>14.1f} {:>7.0f}%\n", r.batch, r.context, r.prefill_tokens_per_s,
-                              r.decode_tokens_per_s, r.decode_spread * 100));
-      rows += fmt::format("{},{},{:.2f},{:.2f},{:.3f}\n", r.batch, r.context, r.prefill_tokens_per_s,
-                          r.decode_tokens_per_s, r.decode_spread);
+      if (table()) (void)Print((std::exchange(first, false) ? TableHead(*model) : "") + TableRow(r));
+      json_rows.Add(JsonRow(*model, r));
+      if (r.skipped.empty()) {
+        csv_rows += fmt::format("{},{},{},{:.2f},{:.6g},{:.3f}\n", r.what, r.batch, r.context, r.tokens_per_s(),
+                                r.seconds, r.spread);
+      }
     };
     Status status = BenchModel(
-        *model, threads, engine.kernels, options, on_row, [](const std::string& what) { ShowProgress(what); },
-        interrupted);
+        *model, engine, options, on_row, [](const std::string& what) { ShowProgress(what); }, interrupted);
     ClearProgress();
-    VX_TRY(std::move(status));
-    return WriteText(csv, rows);
+    VX_TRY(json_rows.Write(json));  // of a measurement that was stopped: what there is
+    VX_TRY(WriteText(csv, csv_rows));
+    return status;
+  }
+
+ private:
+  bool table() const { return csv != kStandardOutput && json != kStandardOutput; }
+  static std::string TableHead(const Model& model) {
+    return fmt::format("{} layers of {}, {} mode, {} of weights on {}\n{:<8} {:>6} {:>8} {:>12} {:>12} {:>8}\n",
+                       model.config().num_layers, model.config_path(), model.numerics().name,
+                       FormatBytes(model.weights().stored_bytes), DeviceName(model), "what", "batch", "context", "time",
+                       "tokens/s", "spread");
+  }
+  static std::string DeviceName(const Model& model) { return model.device() ? model.device()->caps().name : "cpu"; }
+  static std::string TableRow(const ModelBenchRow& r) {
+    const std::string start = fmt::format("{:<8} {:>6} {:>8} ", r.what, r.batch, r.context);
+    if (!r.skipped.empty()) return fmt::format("{} {}\n", start, r.skipped);
+    return fmt::format("{}{:>12} {:>12.1f} {:>7.0f}%\n", start, Time(r.seconds), r.tokens_per_s(), r.spread * 100);
+  }
+  static Json JsonRow(const Model& model, const ModelBenchRow& r) {
+    Json row;
+    row.Set("what", r.what);
+    row.Set("batch", r.batch);
+    row.Set("context", r.context);
+    if (r.skipped.empty()) {
+      row.Set("tokens_per_s", r.tokens_per_s());
+      row.Set("seconds", r.seconds);
+      row.Set("spread", r.spread);
+    } else {
+      row.Set("skipped", r.skipped);
+    }
+    row.Set("layers", model.config().num_layers);
+    row.Set("data_format", model.numerics().name);
+    row.Set("weight_bytes", model.weights().stored_bytes);
+    row.Set("device", DeviceName(model));
+    return row;
   }
 };
 
 void AddModel(CLI::App& bench, Command& command) {
-  CLI::App* sub = bench.add_subcommand("model", "prefill and decode of a checkpoint by batch size and context");
+  CLI::App* sub = bench.add_subcommand("model", "decode steps and prompts of a whole model, also with random weights");
   auto c = std::make_shared<ModelCommand>();
   c->flags.Declare(*sub);
-  sub->add_option("--batch", c->options.batches, "batch sizes")
-      ->delimiter(',')
-      ->check(CLI::Range(1, 1024))
-      ->capture_default_str();
-  sub->add_option("--context", c->options.contexts, "tokens of each prompt")
-      ->delimiter(',')
-      ->check(CLI::Range(1, 1 << 20))
-      ->capture_default_str();
-  sub->add_option("--decode", c->options.decode_tokens, "decode steps")
+  c->flags.DeclareSynthetic(*sub);
+  const auto add_list = [&](const char* name, std::vector<int64_t>& list, int64_t largest, const char* what) {
+    // 4K is 4096. The last check that is added is made first.
+    sub->add_option(name, list, what)
+        ->delimiter(',')
+        ->check(CLI::Range(int64_t(1), largest))
+        ->transform(CLI::Validator(ExpandThousands, ""))
+        ->capture_default_str();
+  };
+  add_list("--batch", c->options.batches, 1024, "sequences of a decode step");
+  add_list("--context", c->options.contexts, int64_t(1) << 20, "tokens before the first decode step; 4K is 4096");
+  add_list("--prompt", c->options.prompts, int64_t(1) << 20, "lengths of prompts, of one sequence");
+  sub->add_option("--steps", c->options.steps, "decode steps that are timed")
       ->check(CLI::Range(1, 100000))
       ->capture_default_str();
-  sub->add_option("--csv", c->csv, "write the table to this file");
+  sub->add_flag("--no-graphs", c->no_graphs, "launch every kernel of a decode step on its own");
+  sub->add_option("--csv", c->csv, "write the table to this file; - for standard output, with nothing else");
+  sub->add_option("--json", c->json, "the same as JSON, an object per line");
   sub->callback([c, &command] { command.run = [c] { return c->Run(); }; });
 }
 

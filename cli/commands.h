@@ -29,7 +29,6 @@ struct Command {
   X(AddPlan)           \
   X(AddDevices)        \
   X(AddBench)          \
-  X(AddSpeed)          \
   X(AddConvert)        \
   X(AddVerify)         \
   X(AddMakeCheckpoint)

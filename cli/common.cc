@@ -4,10 +4,12 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <charconv>
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
+#include <system_error>
 
 #include "io/file.h"
 #include "io/gguf.h"
@@ -188,10 +190,13 @@ Result<Json> ReadChatJson(const std::string& text, const std::string& name) {
 }
 
 Status Print(std::string_view text) {
-  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
-    return Unavailable("standard output: cannot write");
+  if (std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0) return {};
+  const int error = errno;
+  if (error == EPIPE) {  // nobody reads any more (vexil ... | head): end as other programs do, without a word
+    std::signal(SIGPIPE, SIG_DFL);
+    std::raise(SIGPIPE);
   }
-  return {};
+  return Unavailable(fmt::format("standard output: cannot write: {}", std::generic_category().message(error)));
 }
 
 void PrintError(std::string_view text) { (void)std::fwrite(text.data(), 1, text.size(), stderr); }

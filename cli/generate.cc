@@ -54,6 +54,9 @@ Result<std::vector<Request>> MakeRequests(const Flags& f, const LoadedModel& l,
     r.sampling.seed += i;  // prompts that are alike get different answers
     r.max_tokens = f.max_new_tokens;
     r.stop_ids = {int32_t(l.model->config().eos_id)};
+    // With JSON each prompt has its answer or error; otherwise nothing is answered when not all can be.
+    const std::string refusal = f.json ? "" : l.engine->Refuse(r);
+    if (!refusal.empty()) return InvalidArgument(fmt::format("prompt {}: {}", i + 1, refusal));
     requests.push_back(std::move(r));
   }
   return requests;

@@ -3,6 +3,7 @@
 
 #include <csignal>
 #include <exception>
+#include <iostream>
 #include <memory>
 
 #include "cli/commands.h"
@@ -34,6 +35,14 @@ std::string Explain(const CLI::ParseError& error, const CLI::App& app, int argc,
   return error.what();
 }
 
+// `status`, unless what was written to std::cout did not arrive.
+int Finish(int status) {
+  std::cout.flush();
+  if (std::cout) return status;
+  PrintError("vexil: standard output: cannot write\n");
+  return 1;
+}
+
 int Main(int argc, char** argv) {
   CLI::App app("vexil runs, serves and checks DeepSeek-V4 models");
   app.require_subcommand(1);
@@ -45,7 +54,7 @@ int Main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
-    if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version
+    if (e.get_exit_code() == 0) return Finish(app.exit(e));  // --help, --version
     PrintError(fmt::format("vexil: {} (try --help)\n", Explain(e, app, argc, argv)));
     return 2;
   }
@@ -58,7 +67,7 @@ int Main(int argc, char** argv) {
 }  // namespace vexil::cli
 
 int main(int argc, char** argv) {
-  std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is a failed write, not a death
+  std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is a failed write; Print knows what to do
   std::signal(SIGXFSZ, SIG_IGN);  // likewise a file beyond the limit of its size
   try {
     return vexil::cli::Main(argc, argv);

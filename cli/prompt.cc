@@ -36,6 +36,8 @@ Result<Json> ReadTools(const std::string& path) {
 }
 
 std::vector<std::string> SplitPrompts(std::string_view text) {
+  constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
+  if (text.starts_with(kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
   std::vector<std::string> prompts;
   std::string current;
   const auto finish = [&] {

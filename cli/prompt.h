@@ -28,7 +28,7 @@ Result<Json> ReadTools(const std::string& path);
 // {"role": role, "content": content}
 Json MakeMessage(const char* role, std::string content);
 
-// Prompts separated by empty lines; white space around each is dropped.
+// Prompts separated by empty lines; white space around each is dropped, as is a byte order mark in front.
 std::vector<std::string> SplitPrompts(std::string_view text);
 
 }  // namespace vexil::cli

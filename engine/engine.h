@@ -74,6 +74,9 @@ class Engine {
   static Result<std::unique_ptr<Engine>> Create(const Model& model, const EngineOptions& options);
   ~Engine();
 
+  // Why a request cannot run; empty: it can.
+  std::string Refuse(const Request& request) const;
+
   // One Completion per request, in order. A request that cannot run fails alone (FinishReason::kError).
   // Errors: only what stops everything.
   Result<std::vector<Completion>> Generate(std::span<const Request> requests, const EngineEvents& events = {});
@@ -87,13 +90,13 @@ class Engine {
   const Context& context() const { return ctx_; }
   StatePool& pool() { return *pool_; }
   int64_t max_context() const { return max_context_; }
+  int64_t max_step_tokens() const { return options_.max_step_tokens; }
 
  private:
   struct Running;
   struct Kept;
   Engine(const Model& model, const EngineOptions& options);
 
-  std::string Refuse(const Request& request) const;
   Status Start(const Request& request, size_t index, std::vector<Running>& running, Completion& completion);
   Status RunStep(std::vector<Running>& running, std::span<Completion> completions, const EngineEvents& events);
   void Take(Running& r, Completion& c, SampledToken token, const EngineEvents& events);

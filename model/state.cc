@@ -141,21 +141,26 @@ Status StatePool::Reserve(SequenceState& s, int64_t count) {
     if (i == int64_t(s.pages.size())) {
       VX_ASSIGN(const int32_t page, TakePage());
       s.pages.push_back(page);
-    } else if (page_users_[size_t(s.pages[size_t(i)])] > 1) {
-      VX_ASSIGN(const int32_t page, TakePage());
-      const int32_t shared = std::exchange(s.pages[size_t(i)], page);
-      std::vector<MutTensorView> to;
-      ForPage(page, [&](const std::string&, MutTensorView v) { to.push_back(v); });
-      size_t part = 0;
-      Status copied;
-      ForPage(shared, [&](const std::string&, MutTensorView v) {
-        if (copied.ok()) copied = Copy(to[part++], v);
-      });
-      DropPage(shared);
-      VX_TRY(std::move(copied));
+    } else {
+      VX_TRY(OwnPage(s, size_t(i)));
     }
   }
   return {};
+}
+
+Status StatePool::OwnPage(SequenceState& s, size_t i) {
+  if (page_users_[size_t(s.pages[i])] == 1) return {};
+  VX_ASSIGN(const int32_t page, TakePage());
+  const int32_t shared = std::exchange(s.pages[i], page);
+  std::vector<MutTensorView> to;
+  ForPage(page, [&](const std::string&, MutTensorView v) { to.push_back(v); });
+  size_t part = 0;
+  Status copied;
+  ForPage(shared, [&](const std::string&, MutTensorView v) {
+    if (copied.ok()) copied = Copy(to[part++], v);
+  });
+  DropPage(shared);
+  return copied;
 }
 
 void StatePool::Advance(SequenceState& s, int64_t count) {
@@ -224,6 +229,17 @@ Result<SequenceState> StatePool::Fork(const SequenceState& s) {
   copy.high_water = s.high_water;
   copy.pages = s.pages;
   for (int32_t page : copy.pages) ++page_users_[size_t(page)];
+  return copy;
+}
+
+Result<SequenceState> StatePool::Duplicate(const SequenceState& s) {
+  VX_ASSIGN(SequenceState copy, Fork(s));
+  for (size_t i = 0; i < copy.pages.size(); ++i) {
+    Status own = OwnPage(copy, i);
+    if (own.ok()) continue;
+    Free(copy);
+    return own;
+  }
   return copy;
 }
 

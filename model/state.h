@@ -80,6 +80,8 @@ class StatePool {
 
   // A second sequence with the same state. Full pages are shared, the tail is copied.
   Result<SequenceState> Fork(const SequenceState& sequence);
+  // The same with pages of its own, for measuring what many sequences cost. kResourceExhausted as above.
+  Result<SequenceState> Duplicate(const SequenceState& sequence);
 
   // The state in a safetensors file, and back. A file of another model layout is refused.
   Status Save(const SequenceState& sequence, const std::string& path) const;
@@ -112,6 +114,7 @@ class StatePool {
   Status Copy(const MutTensorView& to, const TensorView& from);  // of the same bytes, within the pool
   Result<int32_t> TakePage();
   void DropPage(int32_t page);
+  Status OwnPage(SequenceState& sequence, size_t i);  // page i is nobody else's afterwards
   // A part of a tail or a page, for copying and saving.
   template <class F>
   void ForTail(int32_t slot, F&& f) const;

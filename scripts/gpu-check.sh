@@ -44,7 +44,7 @@ step engine env VEXIL_TEST_DEVICE=cuda "$engine" --gtest_brief=1
 for mode in f32 bf16 fp8; do
   step "eval_$mode" "$vexil" eval --ckpt-path "$tiny" --suite "$tiny/eval.jsonl" --data-format $mode --device cuda --json
 done
-step speed_tiny "$vexil" speed --ckpt-path "$tiny" --device cuda --batch 1,8 --context 512 --prompt 2048 --json
+step bench_tiny "$vexil" bench model --ckpt-path "$tiny" --device cuda --batch 1,8 --context 512 --prompt 2048 --json -
 if command -v compute-sanitizer > /dev/null; then
   step memcheck compute-sanitizer --tool memcheck --error-exitcode 1 "$conformance" --tier=smoke --gtest_filter='*/cuda.*' --gtest_brief=1
   step racecheck compute-sanitizer --tool racecheck --error-exitcode 1 "$conformance" --tier=smoke --gtest_filter='*/cuda.*' --gtest_brief=1
@@ -54,12 +54,22 @@ python3 - "$report" "$logs" "${steps[@]}" <<'PYTHON'
 import json, os, sys
 report, logs, steps = sys.argv[1], sys.argv[2], sys.argv[3:]
 out = {"steps": {}}
+
+
+def figures(text):
+    """A JSON document, or one per line."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return [json.loads(line) for line in text.splitlines()]
+
+
 for step in steps:
     name, status, seconds = step.split(":")
     text = open(os.path.join(logs, name), errors="replace").read()
     entry = {"passed": status == "0", "seconds": int(seconds)}
     try:
-        entry["figures"] = json.loads(text)
+        entry["figures"] = figures(text)
     except ValueError:
         entry["output"] = text[-2000:]
     out["steps"][name] = entry

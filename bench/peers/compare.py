@@ -50,7 +50,7 @@ def models(folder):
     if os.path.exists(path):
         with open(path) as f:
             for row in csv.DictReader(f):
-                print(f"vexil        tiny       decode {1e6 / float(row['decode_tokens_per_s']):10.1f} us")
+                print(f"vexil        tiny       {row['what']} {1e6 * float(row['seconds']):10.1f} us")
 
 
 if __name__ == "__main__":

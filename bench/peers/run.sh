@@ -47,7 +47,7 @@ for peer in "${peers[@]}"; do
     transformers)
       "$python" -c 'import transformers' 2> /dev/null || "$python" -m pip install -q torch transformers
       "$python" "$here/transformers_peer.py" --threads "$threads" --tiny "$here/../../models/tiny" > "$work/transformers.jsonl"
-      "$vexil" bench model --batch 1 --context 512 --csv "$work/vexil_tiny.csv"
+      "$vexil" bench model --batch 1 --context 512 --prompt 512 --csv "$work/vexil_tiny.csv"
       "$vexil" bench layer --json "$work/vexil_layer.jsonl"
       ;;
   esac

@@ -121,6 +121,17 @@ TEST_P(Invariance, ForkSaveAndRestore) {
   std::filesystem::remove(path);
 }
 
+TEST_P(Invariance, ADuplicateSharesNoPage) {
+  Runner run(*model_, 2);
+  SequenceState s = run.NewSequence();
+  run.Step(s, Slice(ids_, 0, 270));
+  SequenceState copy = *run.pool().Duplicate(s);
+  ASSERT_EQ(copy.pages.size(), s.pages.size());
+  for (int32_t page : copy.pages) EXPECT_EQ(std::count(s.pages.begin(), s.pages.end(), page), 0);
+  run.pool().Free(s);
+  EXPECT_EQ(run.Step(copy, Slice(ids_, 270, 30)), WantRows(270, 30));
+}
+
 TEST_P(Invariance, RollBackAndReplay) {
   Runner run(*model_, 2);
   SequenceState s = run.NewSequence();
