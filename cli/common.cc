@@ -1,6 +1,7 @@
 #include "cli/common.h"
 
 #include <fmt/format.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -201,6 +202,13 @@ Status Print(std::string_view text) {
 
 void PrintError(std::string_view text) { (void)std::fwrite(text.data(), 1, text.size(), stderr); }
 
+// The first bytes of a text, at most `size` of them and no part of a character.
+static std::string Truncate(const std::string& text, size_t size) {
+  if (text.size() <= size) return text;
+  while (size > 0 && (uint8_t(text[size]) & 0xC0) == 0x80) --size;
+  return text.substr(0, size);
+}
+
 std::string FormatBytes(int64_t bytes) {
   const char* units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
   double v = double(bytes);
@@ -210,7 +218,11 @@ std::string FormatBytes(int64_t bytes) {
 }
 
 void ShowProgress(const std::string& line) {
-  if (isatty(STDERR_FILENO)) PrintError("\r\033[K" + line);
+  if (!isatty(STDERR_FILENO)) return;
+  // A line that wraps cannot be drawn over. Progress is ASCII but for paths, which may be cut early.
+  winsize size = {};
+  const bool known = ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
+  PrintError("\r\033[K" + Truncate(line, known ? size_t(size.ws_col) - 1 : line.size()));
 }
 
 void ClearProgress() { ShowProgress(""); }
