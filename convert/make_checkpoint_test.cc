@@ -10,8 +10,8 @@
 #include "convert/runner.h"
 #include "convert/verify.h"
 #include "io/test_files.h"
-#include "model/v4/test_runner.h"
 #include "ops/elements.h"
+#include "testing/model_runner.h"
 
 namespace vexil::convert {
 namespace {

@@ -41,6 +41,7 @@ TEST(RopeFrequencies, NoOriginalLengthMeansNoYarn) {
 TEST(RopeFrequencies, AFactorOfOneRoundsLikeAnyOther) {
   RopeConfig config = kYarn;
   config.factor = 1;
+  config.original_length = 4096;
   const std::vector<float> yarn = RopeFrequencies(config), plain = RopeFrequencies({.base = 160000, .dims = 64});
   size_t rounded = 0;
   for (size_t i = 0; i < plain.size(); ++i) {

@@ -103,8 +103,8 @@ struct Conformance<Sample> {
     return {NameOf(a.logits.dtype()), a.logits.dim(0), TotalBytes({a.logits}), 10.0 * Count(a.logits)};
   }
   static std::vector<std::string_view> Faults() {
-    return {"top_k_plus_one", "crossing_token_dropped", "ignored_min_p",      "no_renormalisation",
-            "no_temperature", "ties_to_higher",         "damaged_row_sampled"};
+    return {"top_k_plus_one", "crossing_token_dropped", "ignored_min_p",       "no_renormalisation",
+            "no_temperature", "ties_to_higher",         "damaged_row_answered"};
   }
 
  private:

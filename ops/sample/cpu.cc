@@ -106,7 +106,7 @@ int32_t SampleRow(const Sample::Args& a, int64_t i) {
   const int32_t best = ArgmaxOfRow(logits, vocab);
   const bool damaged =
       !std::isfinite(logits[best]) || std::any_of(logits, logits + vocab, [](float v) { return std::isnan(v); });
-  if (damaged && !VX_FAULT("damaged_row_sampled")) return Sample::kNoToken;
+  if (damaged) return VX_FAULT("damaged_row_answered") ? best : Sample::kNoToken;
   const float temperature = a.temperature.Data<float>()[i];
   if (!(temperature > 0)) return best;
   const Row row{logits, vocab, logits[best], VX_FAULT("no_temperature") ? 1.0 : std::max(temperature, kMinTemperature)};

@@ -37,13 +37,14 @@ BASE = {
     "routed_scaling_factor": 1.5, "scoring_func": "sqrtsoftplus", "swiglu_limit": 10.0, "hc_mult": 4,
     "hc_sinkhorn_iters": 20, "hc_eps": 1e-6, "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
     "compress_rope_theta": 160000.0,
+    "num_nextn_predict_layers": 0,
 }  # fmt: skip
 
 
 class OneLayer(random_check.Case):
     """One layer, so that what is seen behind it has no other cause."""
 
-    mode, storage, names, chunk, threads = "fp8", "quantized", "published", 64, 2
+    mode, storage, names, files, chunk, threads = "fp8", "quantized", "published", 1, 64, 2
 
     def __init__(self, seed, change=None):
         rng = np.random.default_rng(seed)
