@@ -17,7 +17,8 @@ namespace vexil::cli {
   X(AddShard)               \
   X(AddUnshard)             \
   X(AddQuantize)            \
-  X(AddGguf)
+  X(AddGguf)                \
+  X(AddUngguf)
 
 #define X(name) void name(CLI::App& convert, Command& command);
 VX_CONVERT_MODES(X)

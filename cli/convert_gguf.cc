@@ -1,8 +1,13 @@
+#include <fmt/format.h>
+
 #include <map>
 #include <memory>
 
+#include "cli/common.h"
 #include "cli/convert.h"
 #include "convert/gguf.h"
+#include "convert/ungguf.h"
+#include "io/gguf.h"
 
 namespace vexil::cli {
 namespace {
@@ -27,6 +32,22 @@ Status ToGguf(const Flags& f) {
   return RunConversion(f.common, job);
 }
 
+struct UnggufFlags {
+  ConvertFlags common;
+  convert::UnggufOptions options;
+};
+
+Status FromGguf(const UnggufFlags& f) {
+  VX_TRY(f.common.Check());
+  if (!f.common.config.empty()) return InvalidArgument("--config: a GGUF file has its own configuration");
+  ModelFlags model;
+  model.ckpt_path = f.common.ckpt_path;
+  VX_ASSIGN(const std::string path, model.CheckpointPath());  // the one GGUF file of a directory
+  if (!IsGgufPath(path)) return InvalidArgument(fmt::format("{}: found no GGUF file, expected one", path));
+  VX_ASSIGN(const convert::Job job, convert::UnggufJob(path, f.common.output, f.options));
+  return RunConversion(f.common, job);
+}
+
 void DeclareType(CLI::App& app, const std::string& name, std::string& type, const std::string& what) {
   app.add_option(name, type, what)
       ->check(CLI::IsMember({"mxfp4", "q8_0", "bf16", "f16", "f32"}))
@@ -42,6 +63,14 @@ void AddGguf(CLI::App& app, Command& command) {
   DeclareType(*sub, "--experts", f->experts, "type of the routed experts");
   DeclareType(*sub, "--weights", f->weights, "type of attention's projections and shared experts");
   sub->callback([f, &command] { command.run = [f] { return ToGguf(*f); }; });
+}
+
+void AddUngguf(CLI::App& app, Command& command) {
+  CLI::App* sub = app.add_subcommand("ungguf", "a GGUF file as safetensors under published names");
+  auto f = std::make_shared<UnggufFlags>();
+  f->common.Declare(*sub);
+  DeclareShardSize(*sub, f->options.shard_bytes);
+  sub->callback([f, &command] { command.run = [f] { return FromGguf(*f); }; });
 }
 
 }  // namespace vexil::cli

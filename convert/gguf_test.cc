@@ -10,6 +10,7 @@
 #include "convert/quantize.h"
 #include "convert/runner.h"
 #include "convert/shard.h"
+#include "convert/ungguf.h"
 #include "convert/unshard.h"
 #include "io/gguf.h"
 #include "io/test_files.h"
@@ -122,6 +123,44 @@ TEST(GgufConversion, Mxfp4KeepsCodesAndScales) {
         ASSERT_EQ(block.scale, w->scale->info->view.Row<E8M0>(r)[i / 32]);
         ASSERT_EQ(block.Code(int(i % 32)), i % 2 ? pair >> 4 : pair & 15) << e << " " << r << " " << i;
       }
+    }
+  }
+}
+
+TEST(GgufConversion, BackToSafetensorsWithTheSameExperts) {
+  TempDir dir;
+  const std::shared_ptr<const Source> tiny = Open(kTiny);
+  Convert(GgufJob(tiny, dir / "g", {}));
+  Convert(UnggufJob(dir / "g/model.gguf", dir / "s", {.shard_bytes = 3'000'000}));
+  const std::shared_ptr<const Source> back = Open(dir / "s");
+  EXPECT_GT(back->files().files().size(), 2u);
+  for (const SourceTensor& t : tiny->tensors()) {
+    const SourceTensor* same = back->Find(t.name);
+    if (t.is_scale && t.name.find(".ffn.experts.") == std::string::npos) {
+      EXPECT_EQ(same, nullptr) << t.name;
+      continue;
+    }
+    ASSERT_NE(same, nullptr) << t.name;
+    if (t.info->dtype != same->info->dtype) continue;
+    EXPECT_EQ(*t.ReadAll(), *same->ReadAll()) << t.name;
+  }
+  EXPECT_EQ(back->Find("layers.0.ffn.experts.3.w1.weight")->storage, Storage::kE2M1);
+  EXPECT_EQ(back->Find("layers.0.attn.wo_a.weight")->info->dtype, DType::kBF16);
+  EXPECT_EQ(Logits(dir / "s", NumericsMode::kF32), Logits(kTiny, NumericsMode::kF32));
+}
+
+TEST(GgufConversion, BackToSafetensorsFromEveryType) {
+  const std::vector<float> whole = Logits(kTiny, NumericsMode::kF32);
+  for (DType type : {DType::kQ8_0, DType::kBF16, DType::kF32}) {
+    TempDir dir;
+    Convert(GgufJob(Open(kTiny), dir / "g", {.experts = type, .weights = type}));
+    Convert(UnggufJob(dir / "g/model.gguf", dir / "s", {}));
+    const std::vector<float> back = Logits(dir / "s", NumericsMode::kF32);
+    if (type == DType::kQ8_0) {
+      EXPECT_LT(MedianDistance(back, whole), 0.05);
+      EXPECT_GT(MedianDistance(back, whole), 0);
+    } else {
+      EXPECT_EQ(back, whole) << NameOf(type);
     }
   }
 }
