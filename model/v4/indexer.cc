@@ -5,16 +5,12 @@
 #include "model/v4/forward.h"
 #include "ops/fake_quantize/fake_quantize.h"
 #include "ops/hadamard/hadamard.h"
-#include "ops/indexer_scores/indexer_scores.h"
+#include "ops/indexer_top_k/indexer_top_k.h"
 #include "ops/rope/rope.h"
 #include "ops/scale/scale.h"
-#include "ops/top_k/top_k.h"
 
 namespace vexil::v4 {
 namespace {
-
-// Score matrices are made for as many tokens at a time as fit into this many values.
-constexpr int64_t kMaxScores = int64_t(1) << 24;
 
 Result<MutTensorView> IndexQueries(const ForwardStep& s, const IndexerWeights& w, LinearInput& q_low) {
   const int64_t heads = s.config.index_heads, d = s.config.index_head_dim;
@@ -50,22 +46,15 @@ Result<TensorView> SelectEntries(const ForwardStep& s, int64_t layer, const Inde
   Arena::Scope scope(s.arena());
   VX_ASSIGN(const MutTensorView q, IndexQueries(s, w, q_low));
   VX_ASSIGN(const MutTensorView weights, HeadWeights(s, w, x));
-  const TensorView count = emission.count, seq = s.batch.seq;
-  const int64_t tokens = std::max<int64_t>(1, std::min(s.n(), kMaxScores / candidates));
-  const MutTensorView scores = s.NewF32({tokens, candidates});
-  for (int64_t begin = 0; begin < s.n(); begin += tokens) {
-    const int64_t end = std::min(begin + tokens, s.n());
-    const MutTensorView part = scores.Rows(0, end - begin);
-    VX_TRY(Run<IndexerScores>(s.ctx, {.q = q.Rows(begin, end),
-                                      .w = weights.Rows(begin, end),
-                                      .keys = s.pool.layer(layer).index_keys,
-                                      .seq = seq.Rows(begin, end),
-                                      .block_table = s.batch.block_table,
-                                      .count = count.Rows(begin, end),
-                                      .entries_per_block = kPageTokens / kOverlapRatio,
-                                      .scores = part}));
-    VX_TRY(Run<TopK>(s.ctx, {.scores = part, .count = count.Rows(begin, end), .indices = picks.Rows(begin, end)}));
-  }
+  VX_TRY(Run<IndexerTopK>(s.ctx, {.q = q,
+                                  .w = weights,
+                                  .keys = s.pool.layer(layer).index_keys,
+                                  .seq = s.batch.seq,
+                                  .block_table = s.batch.block_table,
+                                  .count = emission.count,
+                                  .entries_per_block = kPageTokens / kOverlapRatio,
+                                  .max_count = candidates,
+                                  .indices = picks}));
   s.Observe(layer, "index_picks", picks);
   return TensorView(picks);
 }

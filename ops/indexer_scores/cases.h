@@ -47,6 +47,8 @@ struct Conformance<IndexerScores> {
       // Widths of matrix instructions; many tokens of one sequence; ranges and counts that do not fill them.
       cases.push_back({{0, 1, 15, 16, 17, 300, 299, 31, 32, 33, 300}, 301, 16, 32, 7, t, true, 9});
       cases.push_back({{255, 256, 257, 40}, 257, 48, 64, 64, t, false, 3});
+      // Few heads, as in small models.
+      cases.push_back({{70, 259, 9}, 260, 4, 32, 64, t, true});
     }
     return cases;
   }

@@ -1,10 +1,15 @@
 // Sparse attention as small matrix products on AMX tiles: all heads of a token share their rows.
 //
-// For each block of 64 columns the named rows are gathered once, in two layouts: as they are (left operand of
-// S^T = V Q^T, 16 entries x 32 channels a tile) and with neighbouring entries interleaved (right operand of
-// Y += P V). Q is packed once per token. Softmax runs with heads in vector lanes, f32 throughout. Work is split by
-// token, and by 32 heads while there are fewer tokens than threads: the arithmetic of a head is the same in either.
-// Bytes moved: the listed rows once per item, q and y once; everything else stays in the second cache (some 0.4 MB).
+// A list is taken in parts of 320 columns. The rows of a part are read twice, the second time from the second cache: as
+// they are (left operand of S^T = V Q^T, 16 entries x 32 channels a tile) and with neighbouring entries interleaved
+// (right operand of Y = P V). Each block's product is merged into the sums of its part, which start at zero, and each
+// part's into those before it, as online softmax does it.
+// P is relative to the maximum of the whole list up to its block, as the op defines it, so the parts of a token need
+// each other's scores but not each other's rows.
+//
+// Work is split by token while there are at least as many as threads. Otherwise it is split by part (then also by 32
+// heads), in three loops: scores; weights and values; merging. The arithmetic of a head is the same in either.
+// Bytes moved: the listed rows, q and y once. A part's rows and scratch, some 0.9 MB, stay in the second cache.
 // Sums are f32: a dot product runs through the channels in ascending pairs in one chain, Y through the entries of a
 // block in ascending pairs.
 #include "ops/sparse_attention/sparse_attention.h"
@@ -16,7 +21,9 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <span>
 #include <utility>
+#include <vector>
 
 #include "ops/x86/amx_tiles.h"
 #include "ops/x86/attributes.h"
@@ -28,44 +35,63 @@ namespace vexil::cpu {
 namespace {
 
 constexpr int64_t kBlock = SparseAttention::kBlock;
-constexpr int64_t kLanes = 16;  // heads in a vector, rows of a tile
-constexpr int64_t kGroup = 32;  // heads whose products share the loaded tiles
+constexpr int64_t kLanes = 16;         // heads in a vector, rows of a tile
+constexpr int64_t kGroup = 32;         // heads whose products share the loaded tiles
+constexpr int64_t kEntries = 32;       // entries whose products share the loaded tiles
+constexpr int64_t kPart = 5 * kBlock;  // columns: half of a window of 128 and 512 picks
 constexpr int64_t kTileChannels = 32;
 constexpr int64_t kMaxChannels = 1024;
-constexpr int64_t kBlockTiles = kBlock / kLanes;
+constexpr int64_t kFloats = kLanes * kLanes;
 
-// Scratch of one item. Tiles are stored one after the other, 16 rows of 64 bytes.
-struct Scratch {
-  uint8_t* keys;     // [entry tile][channel step]
-  uint8_t* values;   // [32 entries][16 channels, in the order of unpack]
-  uint8_t* q;        // [group][channel step][2]: pairs of channels by head
-  float* y;          // [group][channel tile][2][head][16]
-  float *max, *sum;  // [heads]
-  float* scores;     // [entry][32 heads]
-  uint8_t* p;        // [32 entries][2]: heads by entry, BF16
-  const BF16* zero_row;
+// Sizes of a call's pieces. Tiles are stored one after the other, 16 rows of 64 bytes.
+struct Sizes {
+  int64_t groups;         // of 32 heads, per item of work
+  int64_t steps;          // tiles of 32 channels
+  int64_t channel_tiles;  // tiles of 16 channels
 
-  static int64_t Bytes(int64_t groups, int64_t d) {
-    const int64_t steps = d / kTileChannels;
-    return kBlockTiles * steps * kTileBytes + 2 * steps * (kBlock / 32) * kTileBytes + groups * steps * 2 * kTileBytes +
-           groups * 2 * steps * 2 * kTileBytes + 2 * groups * kGroup * 4 + kBlock * kGroup * 4 +
-           kBlock / 32 * 2 * kTileBytes + d * 2;
-  }
-  Scratch(uint8_t* m, int64_t groups, int64_t d) {
-    const int64_t steps = d / kTileChannels;
-    const auto take = [&](int64_t bytes) { return std::exchange(m, m + bytes); };
-    keys = take(kBlockTiles * steps * kTileBytes);
-    values = take(2 * steps * (kBlock / 32) * kTileBytes);
-    q = take(groups * steps * 2 * kTileBytes);
-    y = reinterpret_cast<float*>(take(groups * 2 * steps * 2 * kTileBytes));
-    max = reinterpret_cast<float*>(take(groups * kGroup * 4));
-    sum = reinterpret_cast<float*>(take(groups * kGroup * 4));
-    scores = reinterpret_cast<float*>(take(kBlock * kGroup * 4));
-    p = take(kBlock / 32 * 2 * kTileBytes);
-    BF16* zeros = reinterpret_cast<BF16*>(take(d * 2));
-    std::fill_n(zeros, d, BF16{});
-    zero_row = zeros;
-  }
+  int64_t heads() const { return groups * kGroup; }
+  int64_t group_floats() const { return channel_tiles * 2 * kFloats; }
+  int64_t query_bytes() const { return groups * steps * 2 * kTileBytes; }
+  int64_t key_bytes() const { return kEntries * steps * 64; }
+  int64_t weight_bytes() const;  // of all groups
+};
+
+// The gathered entries of a part of the list, and their products with the heads of an item.
+struct Part {
+  float* scores;  // [entry][heads]
+  float* top;     // [heads] largest logit
+  struct Block {
+    int64_t first, used;  // of the rows; the next block begins at a multiple of 32
+  };
+  Block blocks[kPart / kBlock];  // those with a row
+  const BF16* rows[kPart];       // zero rows after the used ones of a block
+  int64_t num_blocks = 0, num_rows = 0;
+
+  static int64_t Bytes(const Sizes& z) { return (kPart + 1) * z.heads() * 4; }
+  Part(uint8_t* memory, const Sizes& z) : scores(reinterpret_cast<float*>(memory)), top(scores + kPart * z.heads()) {}
+};
+
+// The weights of a part for 32 heads.
+struct Weights {
+  uint8_t p[kPart / kEntries][2][kTileBytes];  // heads by entry, BF16
+  float keep[kPart / kBlock][kGroup];          // what a block leaves of the sums before it
+};
+
+int64_t Sizes::weight_bytes() const { return groups * int64_t(sizeof(Weights)); }
+
+// The weighted sums of a part.
+struct Sums {
+  float* y;      // [group][channel tile][2][head][16]
+  float* max;    // [heads] M at the end of the part
+  float* sum;    // [heads] Z of the part
+  float* carry;  // [heads] what the part leaves of the sums before it
+
+  static int64_t Bytes(const Sizes& z) { return (z.groups * z.group_floats() + 3 * z.heads()) * 4; }
+  Sums(uint8_t* memory, const Sizes& z)
+      : y(reinterpret_cast<float*>(memory)),
+        max(y + z.groups * z.group_floats()),
+        sum(max + z.heads()),
+        carry(sum + z.heads()) {}
 };
 
 const BF16* RowAt(const SparseAttention::Args& a, int64_t row) {
@@ -75,61 +101,48 @@ const BF16* RowAt(const SparseAttention::Args& a, int64_t row) {
   return a.compressed_kv.Row<BF16>(row - step - window);
 }
 
-// The rows of a block without the -1, then zero rows up to a multiple of 32. Returns how many are real.
-int64_t ListRows(const SparseAttention::Args& a, const int32_t* columns, int64_t count, const BF16* zero_row,
-                 const BF16** rows) {
-  int64_t used = 0;
-  for (int64_t j = 0; j < count; ++j) {
-    if (columns[j] >= 0) rows[used++] = RowAt(a, columns[j]);
+// The rows that columns [begin, begin + kPart) name, without the -1.
+void ListRows(const SparseAttention::Args& a, int64_t t, int64_t begin, const BF16* zero_row, Part& part) {
+  const int32_t* list = a.rows.Row<int32_t>(t);
+  const int64_t end = std::min(begin + kPart, a.rows.dim(1));
+  for (int64_t j = begin; j < end; j += kBlock) {
+    const int64_t first = part.num_rows;
+    for (int64_t i = j; i < std::min(j + kBlock, end); ++i) {
+      if (list[i] >= 0) part.rows[part.num_rows++] = RowAt(a, list[i]);
+    }
+    if (part.num_rows == first) continue;
+    part.blocks[part.num_blocks++] = {first, part.num_rows - first};
+    while (part.num_rows % kEntries != 0) part.rows[part.num_rows++] = zero_row;
   }
-  for (int64_t j = used; j % 32 != 0; ++j) rows[j] = zero_row;
-  return used;
 }
 
-// Asks for the rows of the next block little by little between the products, which need no memory: all at once they
-// would wait for one another.
-class Prefetch {
- public:
-  // `calls` of Some() are to come.
-  Prefetch(const BF16* const* rows, int64_t count, int64_t d, int64_t calls)
-      : rows_(rows),
-        lines_per_row_(2 * d / 64),
-        lines_(count * lines_per_row_),
-        per_call_((lines_ + calls - 1) / calls) {}
-  void Some() {
-    for (const int64_t end = std::min(at_ + per_call_, lines_); at_ < end; ++at_) {
-      const char* row = reinterpret_cast<const char*>(rows_[at_ / lines_per_row_]);
-      _mm_prefetch(row + at_ % lines_per_row_ * 64, _MM_HINT_T1);
-    }
-  }
-
- private:
-  const BF16* const* rows_;
-  int64_t lines_per_row_, lines_, per_call_, at_ = 0;
-};
-
-// Both layouts of the block's rows.
-void Gather(const BF16* const* rows, int64_t padded, int64_t d, const Scratch& s) {
-  const int64_t steps = d / kTileChannels;
-  for (int64_t e = 0; e < padded; e += 2) {
-    uint8_t* key = s.keys + e / kLanes * steps * kTileBytes + e % kLanes * 64;
-    uint8_t* value = s.values + e / 32 * 2 * steps * kTileBytes + e % 32 / 2 * 64;
-    for (int64_t c = 0; c < steps; ++c) {
-      const __m512i v0 = _mm512_loadu_si512(rows[e] + c * kTileChannels);
-      const __m512i v1 = _mm512_loadu_si512(rows[e + 1] + c * kTileChannels);
-      _mm512_store_si512(key + c * kTileBytes, v0);
-      _mm512_store_si512(key + c * kTileBytes + 64, v1);
-      _mm512_store_si512(value + 2 * c * kTileBytes, _mm512_unpacklo_epi16(v0, v1));
-      _mm512_store_si512(value + (2 * c + 1) * kTileBytes, _mm512_unpackhi_epi16(v0, v1));
+// 32 rows as they are. A core fetches from many rows side by side at twice the rate of one row after the other, and
+// faster than it serves prefetches.
+void GatherKeys(const BF16* const* rows, int64_t steps, uint8_t* keys) {
+  for (int64_t c = 0; c < steps; ++c) {
+    for (int64_t e = 0; e < kEntries; ++e) {
+      _mm512_store_si512(keys + (c * kEntries + e) * 64, _mm512_loadu_si512(rows[e] + c * kTileChannels));
     }
   }
 }
 
-// Packs heads [begin, begin + 32 * groups) of token t; heads beyond the last are zero.
-void PackQueries(const SparseAttention::Args& a, int64_t t, int64_t begin, int64_t groups, const Scratch& s) {
-  const int64_t d = a.q.dim(2), steps = d / kTileChannels, heads = a.q.dim(1);
-  for (int64_t tile = 0; tile < 2 * groups; ++tile) {
-    for (int64_t c = 0; c < steps; ++c) {
+// 32 channels of all rows of a part, neighbours interleaved: [32 entries][2 x 16 channels].
+void GatherValues(const Part& part, int64_t step, uint8_t* values) {
+  for (int64_t e = 0; e < part.num_rows; e += 2) {
+    const __m512i v0 = _mm512_loadu_si512(part.rows[e] + step * kTileChannels);
+    const __m512i v1 = _mm512_loadu_si512(part.rows[e + 1] + step * kTileChannels);
+    uint8_t* out = values + e / kEntries * 2 * kTileBytes + e % kEntries / 2 * 64;
+    _mm512_store_si512(out, _mm512_unpacklo_epi16(v0, v1));
+    _mm512_store_si512(out + kTileBytes, _mm512_unpackhi_epi16(v0, v1));
+  }
+}
+
+// Packs an item's heads from `begin` on as [group][channel step][2]: pairs of channels by head. Heads beyond the last
+// are zero.
+void PackQueries(const SparseAttention::Args& a, int64_t t, int64_t begin, const Sizes& z, uint8_t* q) {
+  const int64_t heads = a.q.dim(1);
+  for (int64_t tile = 0; tile < 2 * z.groups; ++tile) {
+    for (int64_t c = 0; c < z.steps; ++c) {
       __m512i r[kLanes];
       for (int64_t i = 0; i < kLanes; ++i) {
         const int64_t h = begin + tile * kLanes + i;
@@ -137,180 +150,357 @@ void PackQueries(const SparseAttention::Args& a, int64_t t, int64_t begin, int64
                          : _mm512_setzero_si512();
       }
       Transpose16(r);
-      uint8_t* out = s.q + ((tile / 2 * steps + c) * 2 + tile % 2) * kTileBytes;
+      uint8_t* out = q + ((tile / 2 * z.steps + c) * 2 + tile % 2) * kTileBytes;
       for (int64_t i = 0; i < kLanes; ++i) _mm512_store_si512(out + i * 64, r[i]);
     }
   }
 }
 
-// scores[entry][head] = row . q for a group of heads and `padded` entries.
-void Scores(const uint8_t* q, int64_t padded, int64_t steps, const Scratch& s, Prefetch& prefetch) {
-  constexpr int64_t kRowBytes = kGroup * 4;
-  for (int64_t e = 0; e < padded; e += 2 * kLanes) {
-    const uint8_t* keys0 = s.keys + e / kLanes * steps * kTileBytes;
-    const uint8_t* keys1 = keys0 + steps * kTileBytes;
-    VX_TILE_ZERO(0);
-    VX_TILE_ZERO(1);
-    VX_TILE_ZERO(2);
-    VX_TILE_ZERO(3);
-    for (int64_t c = 0; c < steps; ++c) {
-      prefetch.Some();
-      VX_TILE_LOAD(4, keys0 + c * kTileBytes);
-      VX_TILE_LOAD(6, q + 2 * c * kTileBytes);
-      VX_TILE_LOAD(7, q + (2 * c + 1) * kTileBytes);
-      VX_TILE_LOAD(5, keys1 + c * kTileBytes);
-      VX_TILE_MULTIPLY(0, 4, 6);
-      VX_TILE_MULTIPLY(1, 4, 7);
-      VX_TILE_MULTIPLY(2, 5, 6);
-      VX_TILE_MULTIPLY(3, 5, 7);
-    }
-    float* out = s.scores + e * kGroup;
-    VX_TILE_STORE(0, out, kRowBytes);
-    VX_TILE_STORE(1, out + kLanes, kRowBytes);
-    VX_TILE_STORE(2, out + kLanes * kGroup, kRowBytes);
-    VX_TILE_STORE(3, out + kLanes * kGroup + kLanes, kRowBytes);
+// scores[entry][head] = row . q for 32 entries and a group of heads.
+void Scores(const uint8_t* keys, const uint8_t* q, const Sizes& z, float* scores) {
+  const int64_t row_bytes = z.heads() * 4;
+  VX_TILE_ZERO(0);
+  VX_TILE_ZERO(1);
+  VX_TILE_ZERO(2);
+  VX_TILE_ZERO(3);
+  for (int64_t c = 0; c < z.steps; ++c) {
+    VX_TILE_LOAD(4, keys + 2 * c * kTileBytes);
+    VX_TILE_LOAD(6, q + 2 * c * kTileBytes);
+    VX_TILE_LOAD(7, q + (2 * c + 1) * kTileBytes);
+    VX_TILE_LOAD(5, keys + (2 * c + 1) * kTileBytes);
+    VX_TILE_MULTIPLY(0, 4, 6);
+    VX_TILE_MULTIPLY(1, 4, 7);
+    VX_TILE_MULTIPLY(2, 5, 6);
+    VX_TILE_MULTIPLY(3, 5, 7);
   }
+  VX_TILE_STORE(0, scores, row_bytes);
+  VX_TILE_STORE(1, scores + kLanes, row_bytes);
+  VX_TILE_STORE(2, scores + kLanes * z.heads(), row_bytes);
+  VX_TILE_STORE(3, scores + kLanes * z.heads() + kLanes, row_bytes);
 }
 
-// One step of the online softmax for 16 heads: moves max and sum, writes P by head, returns what to keep of y.
-__m512 Softmax(float* scores, int64_t rows, int64_t padded, float scale, float* max_at, float* sum_at, uint8_t* p) {
-  const __m512 before = _mm512_loadu_ps(max_at), factor = _mm512_set1_ps(scale);
-  __m512 max = before;
-  for (int64_t j = 0; j < rows; ++j) {
-    const __m512 l = _mm512_mul_ps(_mm512_loadu_ps(scores + j * kGroup), factor);
-    _mm512_storeu_ps(scores + j * kGroup, l);
+// The larger of `max` and the logits of a block for 16 heads.
+__m512 MaxLogit(__m512 max, const Part& part, const Part::Block& block, int64_t head, float scale, const Sizes& z) {
+  const float* scores = part.scores + block.first * z.heads() + head;
+  for (int64_t j = 0; j < block.used; ++j) {
+    const __m512 l = _mm512_mul_ps(_mm512_loadu_ps(scores + j * z.heads()), _mm512_set1_ps(scale));
     max = _mm512_max_ps(l, max);  // the second where one is NaN, as std::max
   }
-  __m512 sum = _mm512_setzero_ps();
-  for (int64_t e = 0; e < padded; e += 32) {
+  return max;
+}
+
+// First step: multiplies the rows of a part by the queries.
+void ScorePart(const Part& part, const uint8_t* q, float scale, const Sizes& z, uint8_t* keys) {
+  for (int64_t e = 0; e < part.num_rows; e += kEntries) {
+    GatherKeys(part.rows + e, z.steps, keys);
+    for (int64_t g = 0; g < z.groups; ++g) {
+      Scores(keys, q + g * z.steps * 2 * kTileBytes, z, part.scores + e * z.heads() + g * kGroup);
+    }
+  }
+  for (int64_t h = 0; h < z.heads(); h += kLanes) {
+    __m512 top = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
+    for (int64_t b = 0; b < part.num_blocks; ++b) top = MaxLogit(top, part, part.blocks[b], h, scale, z);
+    _mm512_storeu_ps(part.top + h, top);
+  }
+}
+
+// exp(logit - max) of entry j for 16 heads; 0 beyond the block's rows.
+inline __m512 Weight(const float* scores, int64_t j, int64_t used, float scale, __m512 max, const Sizes& z) {
+  if (j >= used) return _mm512_setzero_ps();
+  return Exp16(_mm512_sub_ps(_mm512_mul_ps(_mm512_loadu_ps(scores + j * z.heads()), _mm512_set1_ps(scale)), max));
+}
+
+// The online softmax of a block for 16 heads: moves max and sum, writes P by head and what to keep.
+void AddBlock(const Part& part, int64_t b, int64_t head, float scale, const Sizes& z, Weights& w, __m512& max,
+              __m512& sum) {
+  const __m512i interleave =
+      _mm512_setr_epi32(0x100000, 0x110001, 0x120002, 0x130003, 0x140004, 0x150005, 0x160006, 0x170007, 0x180008,
+                        0x190009, 0x1a000a, 0x1b000b, 0x1c000c, 0x1d000d, 0x1e000e, 0x1f000f);
+  const Part::Block& block = part.blocks[b];
+  const int64_t tile = head % kGroup / kLanes;
+  const float* scores = part.scores + block.first * z.heads() + head;
+  const __m512 before = max;
+  max = MaxLogit(before, part, block, head, scale, z);
+  __m512 block_sum = _mm512_setzero_ps();
+  for (int64_t e = 0; e < block.used; e += kEntries) {
     __m512i pairs[kLanes];
     for (int64_t i = 0; i < kLanes; ++i) {
-      const int64_t j = e + 2 * i;
-      const __m512 first =
-          j < rows ? Exp16(_mm512_sub_ps(_mm512_loadu_ps(scores + j * kGroup), max)) : _mm512_setzero_ps();
-      const __m512 second =
-          j + 1 < rows ? Exp16(_mm512_sub_ps(_mm512_loadu_ps(scores + (j + 1) * kGroup), max)) : _mm512_setzero_ps();
-      sum = _mm512_add_ps(_mm512_add_ps(sum, first), second);
-      pairs[i] =
-          _mm512_mask_blend_epi16(0xaaaaaaaau, _mm512_srli_epi32(RoundBf16Bits(first), 16), RoundBf16Bits(second));
+      const __m512 first = Weight(scores, e + 2 * i, block.used, scale, max, z);
+      const __m512 second = Weight(scores, e + 2 * i + 1, block.used, scale, max, z);
+      block_sum = _mm512_add_ps(_mm512_add_ps(block_sum, first), second);
+      pairs[i] = _mm512_permutexvar_epi16(interleave, (__m512i)_mm512_cvtne2ps_pbh(second, first));
     }
     Transpose16(pairs);
-    for (int64_t i = 0; i < kLanes; ++i) _mm512_store_si512(p + e / 32 * 2 * kTileBytes + i * 64, pairs[i]);
+    uint8_t* p = w.p[(block.first + e) / kEntries][tile];
+    for (int64_t i = 0; i < kLanes; ++i) _mm512_store_si512(p + i * 64, pairs[i]);
   }
   const __m512 keep = Exp16(_mm512_sub_ps(before, max));
-  _mm512_storeu_ps(max_at, max);
-  _mm512_storeu_ps(sum_at, _mm512_fmadd_ps(_mm512_loadu_ps(sum_at), keep, sum));
-  return keep;
+  sum = _mm512_fmadd_ps(sum, keep, block_sum);
+  _mm512_store_ps(w.keep[b] + tile * kLanes, keep);
 }
 
-// y *= keep, for the heads of a tile whose maximum moved.
-void Rescale(float* y, int64_t tile, __m512 keep, int64_t channel_tiles) {
-  const __mmask16 moved = _mm512_cmp_ps_mask(keep, _mm512_set1_ps(1), _CMP_NEQ_UQ);
-  if (moved == 0) return;
-  alignas(64) float factor[kLanes];
-  _mm512_store_ps(factor, keep);
-  for (int64_t c = 0; c < channel_tiles; ++c) {
-    float* rows = y + (c * 2 + tile) * kLanes * kLanes;
-    for (uint32_t left = moved; left != 0; left &= left - 1) {
-      const int h = __builtin_ctz(left);
-      _mm512_store_ps(rows + h * kLanes, _mm512_mul_ps(_mm512_load_ps(rows + h * kLanes), _mm512_set1_ps(factor[h])));
+// The weights of a group of heads from `head` on; s.max is the maximum over the parts before.
+void Softmax(const Part& part, int64_t head, float scale, const Sizes& z, Weights& w, const Sums& s) {
+  for (int64_t h = head; h < head + kGroup; h += kLanes) {
+    const __m512 before = _mm512_loadu_ps(s.max + h);
+    __m512 max = before, sum = _mm512_setzero_ps();
+    for (int64_t b = 0; b < part.num_blocks; ++b) AddBlock(part, b, h, scale, z, w, max, sum);
+    _mm512_storeu_ps(s.max + h, max);
+    _mm512_storeu_ps(s.sum + h, sum);
+    _mm512_storeu_ps(s.carry + h, Exp16(_mm512_sub_ps(before, max)));
+  }
+}
+
+// product = P V of one block for a group of heads and 32 channels: [2 channel tiles][2][head][16].
+void MultiplyBlock(const Part::Block& block, const Weights& w, const uint8_t* values, float* product) {
+  VX_TILE_ZERO(0);
+  VX_TILE_ZERO(1);
+  VX_TILE_ZERO(2);
+  VX_TILE_ZERO(3);
+  for (int64_t e = block.first; e < block.first + block.used; e += kEntries) {
+    VX_TILE_LOAD(4, w.p[e / kEntries][0]);
+    VX_TILE_LOAD(6, values + e / kEntries * 2 * kTileBytes);
+    VX_TILE_LOAD(5, w.p[e / kEntries][1]);
+    VX_TILE_LOAD(7, values + (e / kEntries * 2 + 1) * kTileBytes);
+    VX_TILE_MULTIPLY(0, 4, 6);
+    VX_TILE_MULTIPLY(1, 5, 6);
+    VX_TILE_MULTIPLY(2, 4, 7);
+    VX_TILE_MULTIPLY(3, 5, 7);
+  }
+  VX_TILE_STORE(0, product, 64);
+  VX_TILE_STORE(1, product + kFloats, 64);
+  VX_TILE_STORE(2, product + 2 * kFloats, 64);
+  VX_TILE_STORE(3, product + 3 * kFloats, 64);
+}
+
+// A sum over some rows, and over some more.
+inline __m512 Merged(__m512 before, float keep, __m512 more) {
+  return _mm512_fmadd_ps(before, _mm512_set1_ps(keep), more);
+}
+
+// y = P V of a part for all heads of an item.
+void AddValues(const Part& part, const Weights* w, const Sizes& z, float* y) {
+  alignas(64) uint8_t values[kPart / kEntries * 2 * kTileBytes];
+  alignas(64) float products[2][4 * kFloats];
+  for (int64_t c = 0; c < z.steps; ++c) {
+    GatherValues(part, c, values);
+    for (int64_t g = 0; g < z.groups; ++g) {
+      float* sums = y + g * z.group_floats() + c * 4 * kFloats;
+      MultiplyBlock(part.blocks[0], w[g], values, sums);
+      for (int64_t b = 1; b < part.num_blocks; ++b) {
+        float* product = products[b % 2];
+        MultiplyBlock(part.blocks[b], w[g], values, product);
+        for (int64_t h = 0; h < kGroup; ++h) {
+          for (int64_t at : {h * kLanes, 2 * kFloats + h * kLanes}) {
+            _mm512_store_ps(sums + at,
+                            Merged(_mm512_load_ps(sums + at), w[g].keep[b][h], _mm512_load_ps(product + at)));
+          }
+        }
+      }
     }
   }
 }
 
-// y += P V for a group of heads.
-void AddValues(float* y, bool first_block, int64_t padded, int64_t channel_tiles, const Scratch& s,
-               Prefetch& prefetch) {
-  constexpr int64_t kFloats = kLanes * kLanes;
-  for (int64_t c = 0; c < channel_tiles; c += 2) {
-    float* out = y + c * 2 * kFloats;
-    prefetch.Some();
-    if (first_block) {
-      VX_TILE_ZERO(0);
-      VX_TILE_ZERO(1);
-      VX_TILE_ZERO(2);
-      VX_TILE_ZERO(3);
-    } else {
-      VX_TILE_LOAD(0, out);
-      VX_TILE_LOAD(1, out + kFloats);
-      VX_TILE_LOAD(2, out + 2 * kFloats);
-      VX_TILE_LOAD(3, out + 3 * kFloats);
+// Second step: weights and weighted sums. s.max is the maximum over the parts before, at first.
+void SumPart(const Part& part, float scale, const Sizes& z, Weights* w, const Sums& s) {
+  for (int64_t g = 0; g < z.groups; ++g) Softmax(part, g * kGroup, scale, z, w[g], s);
+  AddValues(part, w, z, s.y);
+}
+
+// Adds the part that `s` is of to the parts before it.
+void Merge(const Sums& s, const Sizes& z, const Sums& before) {
+  for (int64_t g = 0; g < z.groups; ++g) {
+    for (int64_t i = 0; i < z.group_floats(); i += kLanes) {
+      float* y = before.y + g * z.group_floats() + i;
+      const float carry = s.carry[g * kGroup + i / kLanes % kGroup];
+      _mm512_store_ps(y, Merged(_mm512_load_ps(y), carry, _mm512_load_ps(s.y + g * z.group_floats() + i)));
     }
-    for (int64_t e = 0; e < padded; e += 32) {
-      const uint8_t* values = s.values + (e / 32 * channel_tiles + c) * kTileBytes;
-      const uint8_t* p = s.p + e / 32 * 2 * kTileBytes;
-      VX_TILE_LOAD(4, p);
-      VX_TILE_LOAD(6, values);
-      VX_TILE_LOAD(5, p + kTileBytes);
-      VX_TILE_LOAD(7, values + kTileBytes);
-      VX_TILE_MULTIPLY(0, 4, 6);
-      VX_TILE_MULTIPLY(1, 5, 6);
-      VX_TILE_MULTIPLY(2, 4, 7);
-      VX_TILE_MULTIPLY(3, 5, 7);
-    }
-    VX_TILE_STORE(0, out, 64);
-    VX_TILE_STORE(1, out + kFloats, 64);
-    VX_TILE_STORE(2, out + 2 * kFloats, 64);
-    VX_TILE_STORE(3, out + 3 * kFloats, 64);
+  }
+  for (int64_t h = 0; h < z.heads(); h += kLanes) {
+    const __m512 carry = _mm512_loadu_ps(s.carry + h);
+    _mm512_storeu_ps(before.sum + h,
+                     _mm512_fmadd_ps(_mm512_loadu_ps(before.sum + h), carry, _mm512_loadu_ps(s.sum + h)));
+    _mm512_storeu_ps(before.max + h, _mm512_loadu_ps(s.max + h));
   }
 }
 
-// The quotient of one head, channels back in their order.
-void FinishHead(const float* y, float sum, float max, float sink, int64_t channel_tiles, BF16* out) {
+// The quotients of `count` heads from head i of an item on, all in one tile, merged from at least one part; channels
+// back in their order.
+void Divide(std::span<const Sums> parts, int64_t i, int64_t count, const float* sink, const Sizes& z, BF16* out,
+            int64_t stride) {
   const __m512i first = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
   const __m512i second = _mm512_add_epi32(first, _mm512_set1_epi32(8));
-  const __m512 z = _mm512_add_ps(_mm512_set1_ps(sum), Exp16(_mm512_set1_ps(sink - max)));
-  for (int64_t c = 0; c < channel_tiles; c += 2) {
-    const __m512 low = _mm512_div_ps(_mm512_load_ps(y + c * 2 * kLanes * kLanes), z);
-    const __m512 high = _mm512_div_ps(_mm512_load_ps(y + (c + 1) * 2 * kLanes * kLanes), z);
-    StoreBf16(out + c * kLanes, _mm512_permutex2var_ps(low, first, high));
-    StoreBf16(out + (c + 1) * kLanes, _mm512_permutex2var_ps(low, second, high));
+  float denominator[kLanes];
+  for (int64_t h = 0; h < count; ++h) {
+    __m512 sum = _mm512_set1_ps(parts[0].sum[i + h]);
+    for (const Sums& s : parts.subspan(1)) sum = Merged(sum, s.carry[i + h], _mm512_set1_ps(s.sum[i + h]));
+    sum = _mm512_add_ps(sum, Exp16(_mm512_set1_ps(sink[h] - parts.back().max[i + h])));
+    denominator[h] = _mm512_cvtss_f32(sum);
+  }
+  for (int64_t c = 0; c < z.steps; ++c) {
+    for (int64_t h = 0; h < count; ++h) {
+      const int64_t at = i / kGroup * z.group_floats() + c * 4 * kFloats + (i + h) % kGroup * kLanes;
+      __m512 low = _mm512_load_ps(parts[0].y + at), high = _mm512_load_ps(parts[0].y + at + 2 * kFloats);
+      for (const Sums& s : parts.subspan(1)) {
+        low = Merged(low, s.carry[i + h], _mm512_load_ps(s.y + at));
+        high = Merged(high, s.carry[i + h], _mm512_load_ps(s.y + at + 2 * kFloats));
+      }
+      low = _mm512_div_ps(low, _mm512_set1_ps(denominator[h]));
+      high = _mm512_div_ps(high, _mm512_set1_ps(denominator[h]));
+      BF16* channels = out + h * stride + c * kTileChannels;
+      StoreBf16(channels, _mm512_permutex2var_ps(low, first, high));
+      StoreBf16(channels + kLanes, _mm512_permutex2var_ps(low, second, high));
+    }
   }
 }
 
-// Heads [begin, begin + 32 * groups) of token t, as far as there are any.
-void Attend(const SparseAttention::Args& a, int64_t t, int64_t begin, int64_t groups, const Scratch& s) {
-  const int64_t d = a.q.dim(2), steps = d / kTileChannels, channel_tiles = 2 * steps, columns = a.rows.dim(1);
-  const int64_t group_floats = channel_tiles * 2 * kLanes * kLanes;
-  const int32_t* list = a.rows.Row<int32_t>(t);
-  PackQueries(a, t, begin, groups, s);
-  std::fill_n(s.max, groups * kGroup, -std::numeric_limits<float>::infinity());
-  std::fill_n(s.sum, groups * kGroup, 0.0f);
-  const BF16* rows[2][kBlock];
-  const auto block = [&](int64_t j, const BF16** out) {
-    return j < columns ? ListRows(a, list + j, std::min(kBlock, columns - j), s.zero_row, out) : 0;
-  };
-  int64_t count = block(0, rows[0]);
-  bool first_block = true;
-  for (int64_t j = 0, now = 0; j < columns; j += kBlock, now ^= 1) {
-    const int64_t next_count = block(j + kBlock, rows[now ^ 1]);
-    const int64_t used = std::exchange(count, next_count), padded = (used + 31) / 32 * 32;
-    if (used == 0) continue;
-    Gather(rows[now], padded, d, s);
-    Prefetch prefetch(rows[now ^ 1], next_count, d, groups * steps * (padded / 32 + 1));
-    for (int64_t g = 0; g < groups; ++g) {
-      float* y = s.y + g * group_floats;
-      Scores(s.q + g * steps * 2 * kTileBytes, padded, steps, s, prefetch);
-      for (int64_t tile = 0; tile < 2; ++tile) {
-        const int64_t h = g * kGroup + tile * kLanes;
-        const __m512 keep =
-            Softmax(s.scores + tile * kLanes, used, padded, a.scale, s.max + h, s.sum + h, s.p + tile * kTileBytes);
-        if (!first_block) Rescale(y, tile, keep, channel_tiles);
-      }
-      AddValues(y, first_block, padded, channel_tiles, s, prefetch);
+// Heads [begin, end) of token t, which an item has from head `first` on; without parts the token lists no row.
+void Finish(const SparseAttention::Args& a, int64_t t, int64_t first, int64_t begin, int64_t end,
+            std::span<const Sums> parts, const Sizes& z) {
+  for (int64_t h = begin; h < std::min(end, a.q.dim(1)); h += kLanes) {
+    const int64_t count = std::min(kLanes, a.q.dim(1) - h), stride = a.y.stride(1);
+    BF16* out = a.y.MutRow<BF16>(t) + h * stride;
+    if (!parts.empty()) {
+      Divide(parts, h - first, count, a.sink.Data<float>() + h, z, out, stride);
+    } else {
+      for (int64_t i = 0; i < count; ++i) std::fill_n(out + i * stride, a.q.dim(2), BF16{});
     }
-    first_block = false;
-  }
-  for (int64_t i = 0; i < groups * kGroup && begin + i < a.q.dim(1); ++i) {
-    BF16* out = a.y.MutRow<BF16>(t) + (begin + i) * a.y.stride(1);
-    if (first_block) {
-      std::fill_n(out, d, BF16{});  // no row at all
-      continue;
-    }
-    const float* y = s.y + i / kGroup * group_floats + (i % kGroup / kLanes * kLanes + i % kLanes) * kLanes;
-    FinishHead(y, s.sum[i], s.max[i], a.sink.Data<float>()[begin + i], channel_tiles, out);
   }
 }
+
+void StartMax(const Sums& s, const Sizes& z) { std::fill_n(s.max, z.heads(), -std::numeric_limits<float>::infinity()); }
+
+// Whole tokens, or 32 heads of a token, one after the other.
+class ByToken {
+ public:
+  ByToken(const SparseAttention::Args& a, const Sizes& z, const BF16* zero_row)
+      : a_(a), z_(z), zero_row_(zero_row), splits_((a.q.dim(1) + z.heads() - 1) / z.heads()) {}
+
+  void Run(const Context& ctx) const {
+    const int64_t items = a_.q.dim(0) * splits_, threads = ctx.threads ? ctx.threads->threads() : 1;
+    // Scratch for each piece of work, a few pieces per thread.
+    const int64_t pieces = std::min(items, threads * 4);
+    const int64_t bytes = z_.query_bytes() + z_.key_bytes() + Part::Bytes(z_) + z_.weight_bytes() + 2 * Sums::Bytes(z_);
+    uint8_t* memory = ctx.workspace->Allocate<uint8_t>(pieces * bytes);
+    ctx.For(pieces, 1, [&](int64_t begin, int64_t end) {
+      const FullTiles tiles;
+      for (int64_t piece = begin; piece < end; ++piece) {
+        for (int64_t i = items * piece / pieces; i < items * (piece + 1) / pieces; ++i) {
+          Attend(i / splits_, i % splits_ * z_.heads(), memory + piece * bytes);
+        }
+      }
+    });
+  }
+
+ private:
+  void Attend(int64_t t, int64_t head, uint8_t* memory) const {
+    const auto take = [&](int64_t bytes) { return std::exchange(memory, memory + bytes); };
+    uint8_t *q = take(z_.query_bytes()), *keys = take(z_.key_bytes()), *part_memory = take(Part::Bytes(z_));
+    Weights* weights = reinterpret_cast<Weights*>(take(z_.weight_bytes()));
+    const Sums total(take(Sums::Bytes(z_)), z_), next(memory, z_);
+    bool empty = true;
+    PackQueries(a_, t, head, z_, q);
+    for (int64_t j = 0; j < a_.rows.dim(1); j += kPart) {
+      Part part(part_memory, z_);
+      ListRows(a_, t, j, zero_row_, part);
+      if (part.num_blocks == 0) continue;
+      ScorePart(part, q, a_.scale, z_, keys);
+      if (empty) {
+        StartMax(total, z_);
+        SumPart(part, a_.scale, z_, weights, total);
+      } else {
+        std::copy_n(total.max, z_.heads(), next.max);
+        SumPart(part, a_.scale, z_, weights, next);
+        Merge(next, z_, total);
+      }
+      empty = false;
+    }
+    Finish(a_, t, head, head, head + z_.heads(), std::span(&total, empty ? 0 : 1), z_);
+  }
+
+  const SparseAttention::Args& a_;
+  const Sizes z_;
+  const BF16* zero_row_;
+  const int64_t splits_;  // items per token
+};
+
+// Parts of few tokens side by side.
+class ByPart {
+ public:
+  ByPart(const SparseAttention::Args& a, const Sizes& z, const BF16* zero_row)
+      : a_(a),
+        z_(z),
+        zero_row_(zero_row),
+        splits_((a.q.dim(1) + z.heads() - 1) / z.heads()),
+        parts_per_token_((a.rows.dim(1) + kPart - 1) / kPart) {}
+
+  void Run(const Context& ctx) {
+    const int64_t items = a_.q.dim(0) * splits_ * parts_per_token_;
+    const int64_t bytes = z_.query_bytes() + z_.key_bytes() + Part::Bytes(z_) + z_.weight_bytes() + Sums::Bytes(z_);
+    uint8_t* memory = ctx.workspace->Allocate<uint8_t>(items * bytes);
+    for (int64_t i = 0; i < items; ++i) {
+      uint8_t* part_memory = memory + i * bytes + z_.query_bytes() + z_.key_bytes();
+      uint8_t* weights = part_memory + Part::Bytes(z_);
+      parts_.emplace_back(part_memory, z_);
+      weights_.push_back(reinterpret_cast<Weights*>(weights));
+      sums_.emplace_back(weights + z_.weight_bytes(), z_);
+    }
+    ctx.For(items, 1, [&](int64_t begin, int64_t end) {
+      const FullTiles tiles;
+      for (int64_t i = begin; i < end; ++i) Score(i, memory + i * bytes);
+    });
+    ctx.For(items, 1, [&](int64_t begin, int64_t end) {
+      const FullTiles tiles;
+      for (int64_t i = begin; i < end; ++i) Sum(i);
+    });
+    const int64_t tiles = z_.heads() / kLanes;
+    ctx.For(items / parts_per_token_ * tiles, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) FinishTile(i / tiles, i % tiles * kLanes);
+    });
+  }
+
+ private:
+  // Items of one token and one set of heads, `split`, are neighbours, in the order of their parts.
+  int64_t Token(int64_t split) const { return split / splits_; }
+  int64_t FirstHead(int64_t split) const { return split % splits_ * z_.heads(); }
+
+  void Score(int64_t i, uint8_t* memory) {
+    const int64_t split = i / parts_per_token_;
+    uint8_t *q = memory, *keys = memory + z_.query_bytes();
+    Part& part = parts_[size_t(i)];
+    ListRows(a_, Token(split), i % parts_per_token_ * kPart, zero_row_, part);
+    if (part.num_blocks == 0) return;
+    PackQueries(a_, Token(split), FirstHead(split), z_, q);
+    ScorePart(part, q, a_.scale, z_, keys);
+  }
+  void Sum(int64_t i) const {
+    const Sums& s = sums_[size_t(i)];
+    if (parts_[size_t(i)].num_blocks == 0) return;
+    StartMax(s, z_);
+    for (int64_t before = i / parts_per_token_ * parts_per_token_; before < i; ++before) {
+      if (parts_[size_t(before)].num_blocks == 0) continue;
+      for (int64_t h = 0; h < z_.heads(); ++h) s.max[h] = std::max(s.max[h], parts_[size_t(before)].top[h]);
+    }
+    SumPart(parts_[size_t(i)], a_.scale, z_, weights_[size_t(i)], s);
+  }
+  // 16 heads of an item from `head` on.
+  void FinishTile(int64_t split, int64_t head) const {
+    std::vector<Sums> parts;
+    for (int64_t i = split * parts_per_token_; i < (split + 1) * parts_per_token_; ++i) {
+      if (parts_[size_t(i)].num_blocks > 0) parts.push_back(sums_[size_t(i)]);
+    }
+    const int64_t first = FirstHead(split);
+    Finish(a_, Token(split), first, first + head, first + head + kLanes, parts, z_);
+  }
+
+  const SparseAttention::Args& a_;
+  const Sizes z_;
+  const BF16* zero_row_;
+  const int64_t splits_, parts_per_token_;
+  std::vector<Part> parts_;
+  std::vector<Weights*> weights_;
+  std::vector<Sums> sums_;
+};
 
 }  // namespace
 
@@ -325,22 +515,19 @@ Support SparseAttentionAmxSupports(const Context& ctx, const SparseAttention::Ar
 
 Status SparseAttentionAmx(const Context& ctx, const SparseAttention::Args& a) {
   const int64_t n = a.q.dim(0), d = a.q.dim(2), all_groups = (a.q.dim(1) + kGroup - 1) / kGroup;
-  const int64_t threads = ctx.threads ? ctx.threads->threads() : 1;
-  const int64_t groups = n < threads ? 1 : all_groups, parts = all_groups / groups, items = n * parts;
-  if (items == 0) return {};
-  // Scratch for each piece of work, a few pieces per thread.
-  const int64_t pieces = std::min(items, threads * 4), bytes = (Scratch::Bytes(groups, d) + 63) / 64 * 64;
+  const int64_t threads = ctx.threads ? ctx.threads->threads() : 1, parts = (a.rows.dim(1) + kPart - 1) / kPart;
+  if (n == 0 || all_groups == 0) return {};
   const Arena::Scope scope(*ctx.workspace);
-  uint8_t* memory = ctx.workspace->Allocate<uint8_t>(pieces * bytes);
-  ctx.For(pieces, 1, [&](int64_t begin, int64_t end) {
-    const FullTiles tiles;
-    for (int64_t piece = begin; piece < end; ++piece) {
-      const Scratch scratch(memory + piece * bytes, groups, d);
-      for (int64_t i = items * piece / pieces; i < items * (piece + 1) / pieces; ++i) {
-        Attend(a, i / parts, i % parts * groups * kGroup, groups, scratch);
-      }
-    }
-  });
+  BF16* zero_row = ctx.workspace->Allocate<BF16>(d);
+  std::fill_n(zero_row, d, BF16{});
+  const auto sizes = [&](int64_t items) {
+    return Sizes{items < threads ? 1 : all_groups, d / kTileChannels, 2 * d / kTileChannels};
+  };
+  if (n >= threads || parts <= 1) {
+    ByToken(a, sizes(n), zero_row).Run(ctx);
+  } else {
+    ByPart(a, sizes(n * parts), zero_row).Run(ctx);
+  }
   return {};
 }
 

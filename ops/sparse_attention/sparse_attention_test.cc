@@ -42,8 +42,10 @@ class SparseAttentionTest : public testing::Test {
   }
   Bits Attend(SparseAttention::Args args, int threads = 1) {
     ThreadPool pool(threads);
+    Arena workspace;
     Context ctx;
     ctx.threads = &pool;
+    ctx.workspace = &workspace;
     args.y = arena_.Poison(DType::kBF16, args.q.dims());
     ExpectOk(vexil::Run<SparseAttention>(ctx, args));
     return BitsOf(args.y);
@@ -65,6 +67,34 @@ TEST_F(SparseAttentionTest, NeitherNeighboursNorThreadsShow) {
     one_by_one.insert(one_by_one.end(), bits.begin(), bits.end());
   }
   EXPECT_EQ(one_by_one, want);
+}
+
+// Lists that kernels cut into parts, among them parts without a row, and shapes that fill matrix instructions.
+TEST_F(SparseAttentionTest, PartsOfLongListsDoNotShow) {
+  constexpr int64_t kTokens = 3, kColumns = 700, kWideHeads = 40, kWideD = 64, kHalf = 320;
+  const MutTensorView rows = arena_.Integers(DType::kI32, {kTokens, kColumns}, 0, 99);
+  std::fill_n(rows.MutRow<int32_t>(1), kHalf, -1);
+  std::fill_n(rows.MutRow<int32_t>(2), kColumns, -1);
+  const SparseAttention::Args batch = {.q = arena_.Normal(DType::kBF16, {kTokens, kWideHeads, kWideD}, 4),
+                                       .rows = rows,
+                                       .step_kv = arena_.Normal(DType::kBF16, {kTokens, kWideD}),
+                                       .compressed_kv = arena_.Normal(DType::kBF16, {100, kWideD}),
+                                       .sink = arena_.Normal(DType::kF32, {kWideHeads}),
+                                       .scale = 0.125f,
+                                       .y = {}};
+  const Bits want = Attend(batch);
+  for (int threads : {2, 3, 4, 9}) EXPECT_EQ(Attend(batch, threads), want) << threads << " threads";
+  for (int threads : {1, 2, 5}) {
+    Bits one_by_one;
+    for (int64_t t = 0; t < kTokens; ++t) {
+      SparseAttention::Args token = batch;
+      token.q = batch.q.Rows(t, t + 1);
+      token.rows = batch.rows.Rows(t, t + 1);
+      const Bits bits = Attend(token, threads);
+      one_by_one.insert(one_by_one.end(), bits.begin(), bits.end());
+    }
+    EXPECT_EQ(one_by_one, want) << threads << " threads";
+  }
 }
 
 TEST_F(SparseAttentionTest, WiderListsOfNothingChangeNothing) {

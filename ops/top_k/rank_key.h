@@ -17,5 +17,10 @@ inline uint64_t RankKey(float score, uint32_t index) {
   return uint64_t(~ascending) << 32 | index;
 }
 inline int32_t RankedIndex(uint64_t key) { return int32_t(uint32_t(key)); }
+// The score, where -0 and NaN have become 0 and -infinity.
+inline float RankedScore(uint64_t key) {
+  const uint32_t ascending = ~uint32_t(key >> 32);
+  return std::bit_cast<float>(ascending & 0x80000000u ? ascending & 0x7fffffffu : ~ascending);
+}
 
 }  // namespace vexil
