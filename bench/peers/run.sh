@@ -52,6 +52,10 @@ for peer in "${peers[@]}"; do
       ;;
   esac
 done
-"$vexil" bench ops --op linear --json "$work/linear.jsonl" > /dev/null
-"$vexil" bench ops --op grouped_linear --json "$work/grouped.jsonl" > /dev/null
+[[ ${peers[*]} == transformers ]] || {
+  case=w=
+  [[ " ${peers[*]} " == *" ggml "* ]] || case=x=BF16,w=BF16  # all that PyTorch has
+  "$vexil" bench ops --op linear --case "$case" --json "$work/linear.jsonl" > /dev/null
+  "$vexil" bench ops --op grouped_linear --case "$case" --json "$work/grouped.jsonl" > /dev/null
+}
 "$python" "$here/compare.py" "$work"

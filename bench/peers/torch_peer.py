@@ -34,17 +34,18 @@ def linear(n, k, out, threads):
     emit(op="linear", weight="bf16", n=n, k=k, N=out, threads=threads, time_us=us)
 
 
-def grouped(n, k, out, threads, experts=64, top=6):
+def grouped(n, k, out, threads, experts, top=6):
     """What an eager mixture of experts does: one linear per expert that has tokens."""
+    copies = ROTATE_BYTES // (2 * k * out * experts) + 1
     drawn = torch.randn(out, k).bfloat16()
-    weights = [drawn.clone() for _ in range(experts)]
+    weights = [[drawn.clone() for _ in range(experts)] for _ in range(copies)]
     x = torch.randn(n, k).bfloat16()
     routes = [torch.randint(0, experts, (n, top)) for _ in range(64)]
 
     def body(i):
         for e in torch.unique(routes[i]).tolist():
             rows = (routes[i] == e).nonzero()[:, 0]
-            torch.nn.functional.linear(x[rows], weights[e])
+            torch.nn.functional.linear(x[rows], weights[i % copies][e])
 
     emit(op="grouped_linear", weight="bf16", n=n, k=k, N=out, threads=threads, time_us=median_us(body, len(routes)))
 
@@ -58,7 +59,8 @@ def main():
         for n in (1, 4, 16, 128, 512):
             for k, out in ((2048, 4096), (4096, 8192)):
                 linear(n, k, out, threads)
-        grouped(1, 4096, 2048, threads)
+        grouped(1, 4096, 2048, threads, experts=64)
+        grouped(128, 4096, 2048, threads, experts=16)
 
 
 if __name__ == "__main__":

@@ -20,8 +20,8 @@ struct Conformance<GroupedLinear> {
   static std::vector<Case> PerfCases() {
     std::vector<Case> cases;
     const DType bf16 = DType::kBF16, e4m3 = DType::kE4M3;
-    const auto add = [&](int64_t tokens, int64_t k, int64_t out, DType x, DType w) {
-      std::vector<int32_t> pairs(256, 0);
+    const auto add = [&](int64_t tokens, int64_t k, int64_t out, DType x, DType w, size_t experts = 256) {
+      std::vector<int32_t> pairs(experts, 0);
       std::mt19937_64 rng(7);
       for (int64_t i = 0; i < tokens * 6; ++i) ++pairs[rng() % pairs.size()];
       cases.push_back({pairs, tokens, k, out, x, w, bf16});
@@ -32,6 +32,7 @@ struct Conformance<GroupedLinear> {
     }
     add(1, 4096, 2048, bf16, DType::kE2M1x2);
     add(1, 4096, 2048, bf16, bf16);
+    add(128, 4096, 2048, bf16, bf16, 16);
     return cases;
   }
   static std::vector<Case> Cases(Tier tier) {

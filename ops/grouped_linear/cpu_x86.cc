@@ -1,6 +1,7 @@
-// GroupedLinear with x86 instructions that multiply BF16.
+// GroupedLinear with x86 instructions that multiply BF16 or int8.
 #include "ops/grouped_linear/grouped_linear.h"
 #include "ops/linear/product_amx.h"
+#include "ops/linear/product_amx_int8.h"
 #include "ops/linear/product_avx512bf16.h"
 
 #if defined(__x86_64__)
@@ -12,6 +13,14 @@ Support GroupedLinearAmxSupports(const Context& ctx, const GroupedLinear::Args& 
 Status GroupedLinearAmx(const Context& ctx, const GroupedLinear::Args& a) {
   const Arena::Scope scope(*ctx.workspace);
   return MultiplyAmx(ctx, ProductOf(ctx, a));
+}
+
+Support GroupedLinearAmxInt8Supports(const Context& ctx, const GroupedLinear::Args& a) {
+  return AmxInt8Supports(ctx, a.x, a.w[0]);
+}
+Status GroupedLinearAmxInt8(const Context& ctx, const GroupedLinear::Args& a) {
+  const Arena::Scope scope(*ctx.workspace);
+  return MultiplyAmxInt8(ctx, ProductOf(ctx, a));
 }
 
 Support GroupedLinearAvx512Bf16Supports(const Context& ctx, const GroupedLinear::Args& a) {

@@ -27,7 +27,7 @@ struct CodeRows {
   const uint8_t* ScaleRow(int64_t r) const { return scales + (r >> block_shift) * scale_stride; }
 };
 
-CodeRows CodeRowsOf(const QuantView& q) {
+inline CodeRows CodeRowsOf(const QuantView& q) {
   const bool scaled = !q.scale.empty();
   return {static_cast<const uint8_t*>(q.data.raw()),
           q.data.stride(0) * BytesOf(q.data.dtype()),

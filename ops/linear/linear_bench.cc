@@ -108,6 +108,7 @@ class Bench {
   }
   QuantView Input(DType t, int64_t n, int64_t k) {
     const TensorView codes(pool_.Take(size_t(n * k * BytesOf(t))), t, {n, k});
+    if (t == DType::kI8) return {codes, TensorView(i8_scales_.data(), DType::kF32, {n}), 1, k};
     if (t != DType::kE4M3) return QuantView(codes);
     return {codes, TensorView(scales_.data(), DType::kE8M0, {n, CeilDiv(k, 128)}), 1, 128};
   }
@@ -320,16 +321,18 @@ int Main(int argc, char** argv) {
     }
   }
   if (in("gemm")) {
-    for (int rows : {16, 64, 512}) b.Linear_(bf16, bf16, rows, 4096, 4096);
+    for (int rows : {16, 32, 33, 64, 128, 512, 2048}) b.Linear_(bf16, bf16, rows, 4096, 4096);
     b.Linear_(e4m3, e4m3, 512, 4096, 4096);
     b.Linear_(e2m1, e4m3, 512, 4096, 4096);
     b.Linear_(e2m1, bf16, 512, 2048, 4096);
+    for (int rows : {1, 512}) b.Linear_(DType::kI8, DType::kI8, rows, 4096, 4096);
     b.Linear_(DType::kF32, bf16, 128, 256, 4096);
   }
   if (in("experts")) {
     b.Experts(e2m1, e4m3, 128, 2048, 4096);
     b.Experts(e2m1, e4m3, 128, 4096, 2048);
     b.Experts(e2m1, bf16, 128, 2048, 4096);
+    b.Experts(e2m1, e4m3, 2048, 2048, 4096);
   }
   b.PrintCeilings();
   return 0;

@@ -20,7 +20,8 @@ struct Formats {
 };
 const Formats kFormats[] = {{DType::kF32, DType::kF32, DType::kF32},     {DType::kBF16, DType::kBF16, DType::kF32},
                             {DType::kBF16, DType::kF16, DType::kBF16},   {DType::kE4M3, DType::kE4M3, DType::kF32},
-                            {DType::kE4M3, DType::kE2M1x2, DType::kF32}, {DType::kBF16, DType::kI8, DType::kBF16}};
+                            {DType::kE4M3, DType::kE2M1x2, DType::kF32}, {DType::kBF16, DType::kI8, DType::kBF16},
+                            {DType::kI8, DType::kI8, DType::kF32}};
 
 void ExpectSameBits(const TensorView& a, const TensorView& b) {
   ASSERT_EQ(a.dims(), b.dims());
@@ -122,6 +123,35 @@ TEST_F(LinearBits, ThreadsAndStridesDoNotMatter) {
   EXPECT_TRUE(m_.GuardsIntact());
 }
 
+// Kernels cut many rows into blocks of several sizes: the bits are those of a row alone in each of them.
+TEST_F(LinearBits, ManyRowsEqualRowsAlone) {
+  constexpr int64_t kMany = 550;
+  for (const Kernel<Linear>& kernel : Kernels<Linear>()) {
+    if (kernel.device != DeviceKind::kCpu || std::string_view(kernel.id).ends_with("plain")) continue;
+    for (const Formats& formats : kFormats) {
+      SCOPED_TRACE(std::string(kernel.id) + " " + NameOf(formats.x) + " " + NameOf(formats.w));
+      const QuantView x = linear_cases::Input(m_, formats.x, kMany, kWidth, 0, 1);
+      const QuantView w = linear_cases::Weight(m_, formats.w, kOut, kWidth);
+      const MutTensorView whole = m_.Poison(formats.y, {kMany, kOut});
+      Context ctx;
+      ctx.workspace = &workspace_;
+      if (!kernel.supports(ctx, {.x = x, .w = w, .y = whole})) continue;
+      RunOn<Linear>(kernel, {.x = x, .w = w, .y = whole});
+      for (int64_t i : {0, 15, 16, 31, 32, 287, 288, 543, 544, 549}) {
+        const MutTensorView y = m_.Poison(formats.y, {1, kOut});
+        RunOn<Linear>(kernel, {.x = InputRows(x, i, i + 1), .w = w, .y = y});
+        ExpectSameBits(y, whole.Rows(i, i + 1));
+      }
+      for (int64_t n : {40, 65, 96, 97, 200}) {
+        const MutTensorView y = m_.Padded(formats.y, {n, kOut}, 3);
+        RunOn<Linear>(kernel, {.x = InputRows(x, kMany - n, kMany), .w = w, .y = y}, 3);
+        ExpectSameBits(y, whole.Rows(kMany - n, kMany));
+      }
+    }
+  }
+  EXPECT_TRUE(m_.GuardsIntact());
+}
+
 TEST_F(LinearBits, GroupedLinearEqualsLinear) {
   const std::span<const Kernel<GroupedLinear>> grouped = Kernels<GroupedLinear>();
   const auto of_cpu = [](const auto& k) { return k.device == DeviceKind::kCpu; };
@@ -131,14 +161,15 @@ TEST_F(LinearBits, GroupedLinearEqualsLinear) {
   ForEachKernelAndFormat(
       [&](const Kernel<Linear>& kernel, const QuantView& x, const QuantView& w, MutTensorView whole) {
         if (&kernel != last) ++kernel_index, last = &kernel;
-        // Two experts, the same weight: the pairs of each are in another order than the rows of x.
-        const std::vector<int32_t> rows = {38, 3, 3, 0, 20, 21, 22, 1};
-        const QuantView experts[] = {w, w, w};
+        // The same weight for experts with few and with many pairs, which are in another order than the rows of x.
+        std::vector<int32_t> rows = {38, 3, 3, 0, 20, 21, 22, 1};
+        for (int32_t i = 0; i < 140; ++i) rows.push_back(i * 7 % int32_t(kTokens));
+        const QuantView experts[] = {w, w, w, w, w};
         const MutTensorView y = m_.Poison(whole.dtype(), {int64_t(rows.size()), kOut});
         RunOn<GroupedLinear>(grouped[kernel_index],
                              {.x = x,
                               .rows = m_.Values<int32_t>({int64_t(rows.size())}, rows),
-                              .offsets = m_.Values<int32_t>({4}, {0, 3, 3, 8}),
+                              .offsets = m_.Values<int32_t>({6}, {0, 3, 3, 43, 44, 148}),
                               .w = experts,
                               .y = y},
                              2);

@@ -4,8 +4,7 @@
 // of instructions for one row of x and for thousands.
 //
 // Few rows (up to 32): every thread streams blocks of 32 rows of w, decodes 64 elements of K at a time and multiplies
-// them at once; w is read once, at the speed of memory. Many rows: a block of 32 rows of w is decoded into a panel and
-// multiplied with all rows of x.
+// them at once; w is read once, at the speed of memory. Groups of more rows: product_amx_blocked.cc.
 #include "ops/linear/product_amx.h"
 
 #if defined(__x86_64__)
@@ -14,6 +13,8 @@
 
 #include <algorithm>
 #include <bit>
+
+#include "ops/linear/product_amx_blocked.h"
 
 namespace vexil::cpu {
 namespace {
@@ -260,37 +261,6 @@ void Stream(const WeightBlock& w, const InputBlock& b0, const InputBlock* b1, Mu
   }
 }
 
-// All blocks of x times a block of w that is decoded into `panel` first.
-template <DType kFormat, class Y>
-void MultiplyPanel(const WeightBlock& w, std::span<const InputBlock> x, uint8_t* panel, MutTensorView y) {
-  const int64_t whole = w.count == kBlockRows ? w.k / kStep * kStep : 0;
-  uint8_t* tiles = panel;
-  int64_t k = 0;
-  for (; k + kGroup * kStep <= whole; k += kGroup * kStep, tiles += kGroup * kStepBytes) {
-    DecodeSteps<kFormat, kGroup>(w, k, tiles);
-  }
-  for (; k < whole; k += kStep, tiles += kStepBytes) DecodeSteps<kFormat, 1>(w, k, tiles);
-  for (; k < w.k; k += kStep, tiles += kStepBytes) DecodeEdge<kFormat>(w, k, tiles);
-  const int64_t steps = CeilDiv(w.k, kStep);
-  for (size_t b = 0; b < x.size(); b += 2) {
-    const InputBlock& b0 = x[b];
-    const bool two = b + 1 < x.size();
-    const int64_t n0 = b0.count, n1 = two ? x[b + 1].count : 0;
-    if (b == 0 || n0 < kTileRows || n1 < kTileRows) Configure(n0, n1);
-    const uint8_t *t = panel, *x0 = b0.data, *x1 = two ? x[b + 1].data : nullptr;
-    if (two) {
-      ZeroResults<true>();
-      for (int64_t i = 0; i < steps; ++i, t += kStepBytes, x0 += 128 * n0, x1 += 128 * n1) {
-        MultiplyStep<true>(t, x0, n0, x1, n1);
-      }
-    } else {
-      ZeroResults<false>();
-      for (int64_t i = 0; i < steps; ++i, t += kStepBytes, x0 += 128 * n0) MultiplyStep<false>(t, x0, n0, nullptr, 0);
-    }
-    StoreResults<Y>(w, b0, two ? &x[b + 1] : nullptr, y);
-  }
-}
-
 // Rows of x as BF16, transposed in pairs of elements: out[pair][row]. Zeros from K on.
 template <DType kFormat>
 void PackInput(const Product& p, const CodeRows& x, const InputBlock& b, uint8_t* out) {
@@ -352,7 +322,7 @@ PackedInput Pack(const Context& ctx, const Product& p) {
 
 // Items are blocks of 32 rows of w, of all groups in turn.
 template <DType kFormat, class Y>
-void RunItems(const Product& p, const PackedInput& x, int64_t begin, int64_t end, uint8_t* panel) {
+void RunItems(const Product& p, const PackedInput& x, int64_t begin, int64_t end) {
   const int64_t per_group = CeilDiv(p.columns(), kBlockRows);
   const auto codes_of = [&](int64_t item) {
     const TensorView& w = p.groups[size_t(item / per_group)].w->data;
@@ -367,11 +337,6 @@ void RunItems(const Product& p, const PackedInput& x, int64_t begin, int64_t end
                            codes_of(std::min(item + 1, end - 1))};
     const std::span<const InputBlock> blocks =
         x.blocks.subspan(size_t(x.first_block[g]), size_t(CeilDiv(n, kTileRows)));
-    if (n > kStreamedRows) {
-      MultiplyPanel<kFormat, Y>(w, blocks, panel, p.y);
-      configured = -1;
-      continue;
-    }
     if (configured != n) Configure(blocks[0].count, n - blocks[0].count);
     configured = n;
     if (n > kTileRows) {
@@ -386,16 +351,9 @@ void RunItems(const Product& p, const PackedInput& x, int64_t begin, int64_t end
 template <DType kFormat, class Y>
 void RunProduct(const Context& ctx, const Product& p) {
   const PackedInput x = Pack(ctx, p);
-  int64_t most = 0;
-  for (const ProductGroup& g : p.groups) most = std::max(most, g.end - g.begin);
-  const int64_t panel_bytes = most > kStreamedRows ? CeilDiv(p.k(), kStep) * kStepBytes : 0;
-  uint8_t* panels = ctx.workspace->Allocate<uint8_t>(panel_bytes * SlotsOf(ctx));
-  const int64_t item_bytes = kBlockRows * BytesOfElements(kFormat, p.k());
-  const int64_t grain = most > kStreamedRows ? 1 : std::max<int64_t>(1, kPieceBytes / item_bytes);
+  const int64_t grain = std::max<int64_t>(1, kPieceBytes / (kBlockRows * BytesOfElements(kFormat, p.k())));
   const int64_t items = int64_t(p.groups.size()) * CeilDiv(p.columns(), kBlockRows);
-  ForPieces(ctx, items, grain, [&](Slot slot, int64_t begin, int64_t end) {
-    RunItems<kFormat, Y>(p, x, begin, end, panels + slot * panel_bytes);
-  });
+  ForPieces(ctx, items, grain, [&](Slot, int64_t begin, int64_t end) { RunItems<kFormat, Y>(p, x, begin, end); });
 }
 
 }  // namespace
@@ -412,8 +370,19 @@ Support AmxSupports(const Context& ctx, const QuantView& x, const QuantView& w, 
   return {};
 }
 
-Status MultiplyAmx(const Context& ctx, const Product& p) {
-  if (p.groups.empty()) return {};
+// Groups of few rows first.
+static std::pair<Product, Product> SplitByRows(const Context& ctx, const Product& p) {
+  ProductGroup* groups = ctx.workspace->Allocate<ProductGroup>(int64_t(p.groups.size()));
+  ProductGroup* end = std::copy(p.groups.begin(), p.groups.end(), groups);
+  ProductGroup* many =
+      std::stable_partition(groups, end, [](const ProductGroup& g) { return g.end - g.begin <= kStreamedRows; });
+  std::pair<Product, Product> parts = {p, p};
+  parts.first.groups = {groups, many};
+  parts.second.groups = {many, end};
+  return parts;
+}
+
+static void MultiplyStreamed(const Context& ctx, const Product& p) {
   WithBf16Format(p.groups[0].w->data.dtype(), [&](auto format) {
     if (p.y.dtype() == DType::kBF16) {
       RunProduct<decltype(format)::value, BF16>(ctx, p);
@@ -421,6 +390,12 @@ Status MultiplyAmx(const Context& ctx, const Product& p) {
       RunProduct<decltype(format)::value, float>(ctx, p);
     }
   });
+}
+
+Status MultiplyAmx(const Context& ctx, const Product& p) {
+  const auto [few, many] = SplitByRows(ctx, p);
+  if (!few.groups.empty()) MultiplyStreamed(ctx, few);
+  if (!many.groups.empty()) MultiplyAmxBlocked(ctx, many);
   return {};
 }
 

@@ -8,6 +8,9 @@
 #include <cstdint>
 
 #define VX_TILE_LOAD(tile, p) asm volatile("tileloadd (%0,%1,1), %%tmm" #tile : : "r"(p), "r"(int64_t(64)) : "memory")
+// The same for a tile that is not needed again soon: it does not displace others in the first-level cache.
+#define VX_TILE_LOAD_ONCE(tile, p) \
+  asm volatile("tileloaddt1 (%0,%1,1), %%tmm" #tile : : "r"(p), "r"(int64_t(64)) : "memory")
 #define VX_TILE_LOAD_STRIDED(tile, p, stride) \
   asm volatile("tileloadd (%0,%1,1), %%tmm" #tile : : "r"(p), "r"(int64_t(stride)) : "memory")
 #define VX_TILE_STORE(tile, p, stride) \
@@ -18,6 +21,24 @@
 namespace vexil::cpu {
 
 inline constexpr int64_t kTileBytes = 1024;
+
+// The same as functions, for loops over tiles.
+template <int kTile>
+inline void TileZero() {
+  asm volatile("tilezero %%tmm%c0" : : "i"(kTile) :);
+}
+template <int kTile>
+inline void TileLoad(const void* p, int64_t row_bytes = 64) {
+  asm volatile("tileloadd (%1,%2,1), %%tmm%c0" : : "i"(kTile), "r"(p), "r"(row_bytes) : "memory");
+}
+template <int kTile>
+inline void TileStore(void* p) {
+  asm volatile("tilestored %%tmm%c0, (%1,%2,1)" : : "i"(kTile), "r"(p), "r"(int64_t(64)) : "memory");
+}
+template <int kC, int kA, int kB>
+inline void TileMultiply() {
+  asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(kC), "i"(kA), "i"(kB) :);
+}
 
 // Full tiles in all eight registers for the life of the object, on this thread.
 class FullTiles {
