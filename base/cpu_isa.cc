@@ -54,10 +54,9 @@ CpuIsa Find() {
   if (!HasBits(saved, {5, 6, 7}) || !HasBits(extended.b, {kF, kDq, kCd, kBw, kVl})) return CpuIsa::kAvx2;
   constexpr int kVbmi = 1, kBf16 = 5;
   if (!HasBits(extended.c, {kVbmi}) || !HasBits(more.a, {kBf16})) return CpuIsa::kAvx512;
-  constexpr int kAmxBf16 = 22, kAmxTile = 24, kAmxInt8 = 25;
-  if (!HasBits(extended.d, {kAmxBf16, kAmxTile, kAmxInt8}) || !HasBits(saved, {17, 18}) || !MayUseTiles()) {
-    return CpuIsa::kAvx512Bf16;
-  }
+  constexpr int kGfni = 8, kAmxBf16 = 22, kAmxTile = 24, kAmxInt8 = 25;
+  if (!HasBits(extended.c, {kGfni}) || !HasBits(extended.d, {kAmxBf16, kAmxTile, kAmxInt8})) return CpuIsa::kAvx512Bf16;
+  if (!HasBits(saved, {17, 18}) || !MayUseTiles()) return CpuIsa::kAvx512Bf16;
   return CpuIsa::kAmx;
 }
 #else

@@ -15,7 +15,7 @@ namespace vexil {
   X(kAvx2, "avx2", "AVX2, FMA, F16C")                               \
   X(kAvx512, "avx512", "AVX-512 F, BW, CD, DQ, VL")                 \
   X(kAvx512Bf16, "avx512bf16", "AVX-512 BF16 and VBMI")             \
-  X(kAmx, "amx", "AMX tiles of BF16, with the system's permission")
+  X(kAmx, "amx", "AMX tiles of BF16 and INT8, GFNI, with the system's permission")
 
 enum class CpuIsa : uint8_t {
 #define X(e, name, what) e,

@@ -1,7 +1,8 @@
 // Times of Linear and GroupedLinear at DeepSeek-V4-Flash's shapes, beside the ceilings of this machine measured in the
 // same process: read bandwidth over more memory than the caches hold, and the multiplication instructions in registers.
 //   linear_bench [--only TEXT] [--isa NAME] [--threads N]
-// Weights rotate over more than 1 GB of random codes, so no result comes from a cache.
+// Weights rotate over more than 1 GB of random codes and their scales over as many as belong to these, so no result
+// comes from a cache. Calls follow each other without a pause, as in a model's step.
 #include <fmt/format.h>
 #include <hwy/base.h>
 
@@ -64,7 +65,7 @@ class Bench {
     ctx_.threads = &threads_;
     ctx_.workspace = &workspace_;
     ctx_.isa_limit = isa;
-    scales_.resize(size_t(8) << 20);
+    scales_.resize(Pool::kBytes / 16);
     Random r;
     for (uint8_t& s : scales_) s = uint8_t(117 + r.Next() % 7);
   }
@@ -198,11 +199,12 @@ class Bench {
   // prepare() returns the call to time.
   template <class F>
   static std::vector<double> Times(int reps, F prepare) {
+    std::vector<decltype(prepare())> calls;
+    for (int i = 0; i < reps + 2; ++i) calls.push_back(prepare());
     std::vector<double> t;
-    for (int i = 0; i < reps + 2; ++i) {
-      const auto call = prepare();
+    for (size_t i = 0; i < calls.size(); ++i) {
       const double start = Now();
-      call();
+      calls[i]();
       if (i >= 2) t.push_back(Now() - start);
     }
     std::sort(t.begin(), t.end());

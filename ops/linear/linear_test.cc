@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "ops/grouped_linear/grouped_linear.h"
@@ -177,6 +178,54 @@ TEST_F(LinearBits, GroupedLinearEqualsLinear) {
           ExpectSameBits(y.Rows(int64_t(p), int64_t(p) + 1), whole.Rows(rows[p], rows[p] + 1));
         }
       });
+}
+
+// Kernels that compute values of E4M3 codes do so for rows of codes that are all normal; the last two rows of w have
+// zeros and subnormals, and the last has NaN: all its sums are NaN. A row of x that is 1 in one place picks one value
+// of each row of w, exact in every order of sums.
+TEST_F(LinearBits, EveryE4M3CodeWithEveryScale) {
+  constexpr int64_t kRows = 32, kColumns = 256;
+  std::vector<uint8_t> normal;
+  for (int c = 0; c < 256; ++c) {
+    if (c % 128 >= 8 && c % 128 != 127) normal.push_back(uint8_t(c));
+  }
+  const MutTensorView codes = m_.Poison(DType::kE4M3, {kRows, kColumns});
+  const MutTensorView scales = m_.Poison(DType::kE8M0, {1, kColumns / kE4M3Block});
+  for (int64_t r = 0; r < kRows; ++r) {
+    for (int64_t k = 0; k < kColumns; ++k) {
+      const size_t i = size_t(r * kColumns + k);
+      codes.MutRow<E4M3>(r)[k].bits = r < kRows - 2 ? normal[i % normal.size()] : uint8_t(i);
+      if (r == kRows - 2 && k % 128 == 127) codes.MutRow<E4M3>(r)[k].bits = 0;
+    }
+  }
+  const MutTensorView x = m_.Poison(DType::kBF16, {kRows, kColumns});
+  for (const Kernel<Linear>& kernel : Kernels<Linear>()) {
+    if (kernel.device != DeviceKind::kCpu) continue;
+    const MutTensorView y = m_.Poison(DType::kF32, {kRows, kRows});
+    const Linear::Args args = {.x = x, .w = QuantView(codes, scales, 128, 128), .y = y};
+    Context ctx;
+    ctx.workspace = &workspace_;
+    if (!kernel.supports(ctx, args)) continue;
+    for (int scale = 7; scale <= 246; ++scale) {
+      std::fill_n(scales.MutRow<E8M0>(0), kColumns / kE4M3Block, E8M0{uint8_t(scale)});
+      for (int64_t k = scale % 2 * kRows; k < kColumns; k += 2 * kRows) {
+        for (int64_t i = 0; i < kRows; ++i) {
+          std::fill_n(x.MutRow<BF16>(i), kColumns, BF16{});
+          x.MutRow<BF16>(i)[k + i] = BF16::From(1);
+        }
+        RunOn<Linear>(kernel, args);
+        for (int64_t i = 0; i < kRows; ++i) {
+          for (int64_t j = 0; j < kRows; ++j) {
+            const float want = codes.Row<E4M3>(j)[k + i].ToFloat() * E8M0{uint8_t(scale)}.ToFloat(),
+                        got = y.Row<float>(i)[j];
+            const bool flushed = std::abs(want) < 0x1p-126f && got == 0;
+            ASSERT_TRUE(j == kRows - 1 ? std::isnan(got) : got == want || flushed)
+                << kernel.id << " code " << int(codes.Row<E4M3>(j)[k + i].bits) << " scale " << scale << ": " << got;
+          }
+        }
+      }
+    }
+  }
 }
 
 }  // namespace

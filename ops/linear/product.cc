@@ -1,6 +1,7 @@
 #include "ops/linear/product.h"
 
 #include <algorithm>
+#include <memory>
 
 namespace vexil::cpu {
 
@@ -24,17 +25,28 @@ void ForPieces(const Context& ctx, int64_t n, int64_t grain, FunctionRef<void(Sl
   const int64_t slots = SlotsOf(ctx);
   // Several pieces per thread even out the threads' speed.
   constexpr int64_t kPiecesPerThread = 8;
-  const int64_t piece = std::max(grain, CeilDiv(n, kPiecesPerThread * slots));
+  const int64_t piece = std::max(grain, CeilDiv(n, kPiecesPerThread * slots)), pieces = CeilDiv(n, piece);
   if (slots == 1 || n <= piece) {
     if (n > 0) body(0, 0, n);
     return;
   }
-  std::atomic<int64_t> next{0};
+  struct alignas(64) Share {
+    std::atomic<int64_t> next;
+    int64_t end;
+  };
+  Share* shares = ctx.workspace->Allocate<Share>(slots);
+  for (int64_t s = 0; s < slots; ++s) {
+    std::construct_at(&shares[s].next, pieces * s / slots);
+    shares[s].end = pieces * (s + 1) / slots;
+  }
   ctx.For(slots, 1, [&](int64_t slot, int64_t) {
-    for (;;) {
-      const int64_t begin = next.fetch_add(piece, std::memory_order_relaxed);
-      if (begin >= n) return;
-      body(slot, begin, std::min(n, begin + piece));
+    for (int64_t i = 0; i < slots; ++i) {  // its own share, then what is left of the others'
+      Share& share = shares[(slot + i) % slots];
+      for (;;) {
+        const int64_t begin = share.next.fetch_add(1, std::memory_order_relaxed);
+        if (begin >= share.end) break;
+        body(slot, begin * piece, std::min(n, (begin + 1) * piece));
+      }
     }
   });
 }

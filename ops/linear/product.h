@@ -40,8 +40,9 @@ inline constexpr int64_t kPieceBytes = 256 << 10;
 // The scratch memory of one thread of a loop.
 using Slot = int64_t;
 
-// body(slot, begin, end) over [0, n) in pieces of at least `grain` consecutive items that threads take as they become
-// free. No two bodies with the same slot, 0 <= slot < SlotsOf(ctx), run at the same time.
+// body(slot, begin, end) over [0, n) in pieces of at least `grain` consecutive items. Every slot has a share of the
+// range that it goes through in order; a thread that is done takes pieces of other shares. No two bodies with the same
+// slot, 0 <= slot < SlotsOf(ctx), run at the same time.
 void ForPieces(const Context& ctx, int64_t n, int64_t grain, FunctionRef<void(Slot, int64_t, int64_t)> body);
 inline int64_t SlotsOf(const Context& ctx) { return ctx.threads ? ctx.threads->threads() : 1; }
 

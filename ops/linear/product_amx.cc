@@ -3,8 +3,9 @@
 // operand is 16 pairs of elements of K by up to 16 rows of x, packed once per call. A result is then the same sequence
 // of instructions for one row of x and for thousands.
 //
-// Few rows (up to 32): every thread streams blocks of 32 rows of w, decodes 64 elements of K at a time and multiplies
-// them at once; w is read once, at the speed of memory. Groups of more rows: product_amx_blocked.cc.
+// Few rows (up to 32): every thread streams blocks of 32 rows of w, decodes 256 elements of K of each row at a time and
+// multiplies them while it decodes the next; w is read once, at the speed of memory. Groups of more rows:
+// product_amx_blocked.cc.
 #include "ops/linear/product_amx.h"
 
 #if defined(__x86_64__)
@@ -15,12 +16,11 @@
 #include <bit>
 
 #include "ops/linear/product_amx_blocked.h"
+#include "ops/x86/attributes.h"
 
 namespace vexil::cpu {
 namespace {
-constexpr int64_t kTileRows = 16;   // of w, and most rows of x
-constexpr int64_t kBlockRows = 32;  // rows of w per item: two tiles, so that two chains of multiplications overlap
-constexpr int64_t kTileBytes = 1024;
+constexpr int64_t kBlockRows = 32;     // rows of w per item: two tiles, so that two chains of multiplications overlap
 constexpr int64_t kStreamedRows = 32;  // most rows of x that are multiplied as w is decoded
 
 // Up to 16 rows of x, packed: [K/2 pairs][count] words of 32 bits.
@@ -32,16 +32,15 @@ struct InputBlock {
 }  // namespace
 }  // namespace vexil::cpu
 
-HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512vbmi,avx512bf16,amx-tile,amx-bf16")
-#include "ops/linear/bf16_values_avx512.h"
+HWY_PUSH_ATTRIBUTES(VX_AMX_ATTRIBUTES)
+#include "ops/linear/decode_run_amx.h"
 
 namespace vexil::cpu {
 namespace {
 
-constexpr int64_t kStepTiles = kStep / 32 * (kBlockRows / kTileRows);
-constexpr int64_t kStepBytes = kStepTiles * kTileBytes;
-constexpr int64_t kGroup = 4;         // steps that are decoded before they are multiplied
-constexpr int64_t kAheadBytes = 512;  // of a row, between asking for codes and decoding them
+constexpr int64_t kGroup = 4;          // steps that are decoded before they are multiplied
+constexpr int64_t kAheadBytes = 1024;  // of a row, between asking for codes and decoding them
+constexpr int64_t kAheadBytesInPlace = 512;
 
 // Tile registers: results c[w tile][x block], operands.
 #define VX_C00 "%%tmm0"
@@ -96,7 +95,7 @@ void StoreSums(const float* sums, int64_t stride, MutTensorView y, int64_t begin
 struct WeightBlock {
   CodeRows rows;
   int64_t begin, count, k;
-  const uint8_t* next;  // the codes of the block that follows, to be prefetched
+  const uint8_t *next_codes, *next_scales;  // of the block that follows, to be prefetched
 };
 
 // Decodes elements [k, k + 64) of up to 32 rows into four tiles, [half of the elements][half of the rows]; zeros where
@@ -116,51 +115,64 @@ void DecodeEdge(const WeightBlock& w, int64_t k, uint8_t* tiles) {
 
 // Decodes kCount whole steps from element k on, a row at a time: a row's codes are then read as a short run, which
 // costs the processor less than a line of each of 32 rows in turn. Asks for the codes that are needed kAheadBytes of a
-// row later, of the next block of rows at the end of a row.
-template <DType kFormat, int64_t kCount>
-inline void DecodeSteps(const WeightBlock& w, int64_t k, uint8_t* tiles) {
-  const CodeRows rows = w.rows;
-  const int64_t begin = w.begin, bytes = BytesOfElements(kFormat, kCount * kStep);
-  const int64_t offset = BytesOfElements(kFormat, k) + kAheadBytes;
-  const bool wraps = offset + bytes > rows.stride;
-  const uint8_t* next = wraps ? w.next + std::max<int64_t>(0, offset - rows.stride) : rows.Row(begin) + offset;
-  for (int64_t r = 0; r < kBlockRows; ++r, next += rows.stride) {
-    for (int64_t line = 0; line < bytes; line += 64) _mm_prefetch(next + line, _MM_HINT_T1);
-    uint8_t* out = tiles + r / kTileRows * kTileBytes + r % kTileRows * 64;
-#pragma GCC unroll 4
-    for (int64_t i = 0; i < kCount; ++i, out += kStepBytes) {
-      const Bf16Pair p = Decode<kFormat>::Get(rows, begin + r, k + i * kStep, kStep);
-      _mm512_store_si512(out, p.v[0]);
-      _mm512_store_si512(out + 2 * kTileBytes, p.v[1]);
+// row later, of the next block of rows at the end of a row, and for scales of the next block. Calls between(i) after
+// each of 2 kCount equal parts of the rows.
+template <DType kFormat, int64_t kCount, class Between>
+inline void DecodeSteps(const WeightBlock& w, int64_t k, uint8_t* tiles, const Between& between) {
+  const CodeRows rows = w.rows;  // a copy that the stores below cannot change, as far as the compiler knows
+  const int64_t offset = BytesOfElements(kFormat, k), bytes = BytesOfElements(kFormat, kCount * kStep);
+  const int64_t ahead = offset + std::min(kAheadBytes, rows.stride / 2);
+  const uint8_t* next = ahead < rows.stride ? rows.Row(w.begin) + ahead : w.next_codes + ahead - rows.stride;
+  const uint8_t* codes = rows.Row(w.begin) + offset;
+  const uint8_t* scales = rows.ScaleRow(w.begin) + ScaleOffset(kFormat, k);
+  const int64_t scale_stride = rows.block_shift == 0 ? rows.scale_stride : 0;  // a block lies inside a tile of scales
+  if (kFormat == DType::kE2M1x2) {
+    for (int64_t i = 0; i < kBlockRows * kCount * kStep / kE2M1Block; i += 64) {
+      _mm_prefetch(w.next_scales + kBlockRows * k / kE2M1Block + i, _MM_HINT_T0);
     }
   }
+  for (int64_t i = 0; i < 2 * kCount; ++i) {
+    for (int64_t r = 0; r < kBlockRows / (2 * kCount); ++r) {
+      for (int64_t line = 0; line < bytes; line += 64) _mm_prefetch(next + line, _MM_HINT_T1);
+      DecodeRun<kFormat, kCount>::Do(rows, codes, scales, tiles);
+      next += rows.stride, codes += rows.stride, scales += scale_stride, tiles += 64;
+    }
+    between(i);
+  }
+}
+template <DType kFormat, int64_t kCount>
+inline void DecodeSteps(const WeightBlock& w, int64_t k, uint8_t* tiles) {
+  DecodeSteps<kFormat, kCount>(w, k, tiles, [](int64_t) {});
 }
 
 // The same request for BF16, which is not decoded: 64 elements of 32 rows.
 inline void PrefetchStep(const WeightBlock& w, int64_t k) {
-  const int64_t stride = w.rows.stride, offset = 2 * k + kAheadBytes;
-  const uint8_t* next = offset < stride ? w.rows.Row(w.begin) + offset : w.next + std::min(offset - stride, stride);
+  const int64_t stride = w.rows.stride, ahead = 2 * k + std::min(kAheadBytesInPlace, stride);
+  const uint8_t* next = ahead < stride ? w.rows.Row(w.begin) + ahead : w.next_codes + ahead - stride;
   for (int64_t r = 0; r < kBlockRows; ++r, next += stride) {
     _mm_prefetch(next, _MM_HINT_T0);
     _mm_prefetch(next + 64, _MM_HINT_T0);
   }
 }
 
-// One step of 64 elements: tiles of w from `w0` on, packed x from `x0` and, if kTwo, `x1`.
+// Half a step, 32 elements: two tiles of w from `tiles` on, packed x from `x0` and, if kTwo, `x1`.
+template <bool kTwo>
+inline void MultiplyHalf(const uint8_t* tiles, const uint8_t* x0, int64_t n0, const uint8_t* x1, int64_t n1) {
+  VX_TILE_LOAD(VX_X0, x0, 4 * n0);
+  VX_TILE_LOAD(VX_W0, tiles, 64);
+  VX_TILE_LOAD(VX_W1, tiles + kTileBytes, 64);
+  VX_TILE_MULTIPLY(VX_C00, VX_W0, VX_X0);
+  VX_TILE_MULTIPLY(VX_C10, VX_W1, VX_X0);
+  if constexpr (kTwo) {
+    VX_TILE_LOAD(VX_X1, x1, 4 * n1);
+    VX_TILE_MULTIPLY(VX_C01, VX_W0, VX_X1);
+    VX_TILE_MULTIPLY(VX_C11, VX_W1, VX_X1);
+  }
+}
 template <bool kTwo>
 inline void MultiplyStep(const uint8_t* tiles, const uint8_t* x0, int64_t n0, const uint8_t* x1, int64_t n1) {
-  for (int64_t half = 0; half < 2; ++half) {
-    VX_TILE_LOAD(VX_X0, x0 + half * 64 * n0, 4 * n0);
-    VX_TILE_LOAD(VX_W0, tiles + half * 2 * kTileBytes, 64);
-    VX_TILE_LOAD(VX_W1, tiles + half * 2 * kTileBytes + kTileBytes, 64);
-    VX_TILE_MULTIPLY(VX_C00, VX_W0, VX_X0);
-    VX_TILE_MULTIPLY(VX_C10, VX_W1, VX_X0);
-    if constexpr (kTwo) {
-      VX_TILE_LOAD(VX_X1, x1 + half * 64 * n1, 4 * n1);
-      VX_TILE_MULTIPLY(VX_C01, VX_W0, VX_X1);
-      VX_TILE_MULTIPLY(VX_C11, VX_W1, VX_X1);
-    }
-  }
+  MultiplyHalf<kTwo>(tiles, x0, n0, x1, n1);
+  MultiplyHalf<kTwo>(tiles + kHalfStepBytes, x0 + 64 * n0, n0, x1 + 64 * n1, n1);
 }
 // The same with whole BF16 rows, where w is already in tiles' order.
 template <bool kTwo>
@@ -208,27 +220,37 @@ inline void ZeroResults() {
   }
 }
 
-// Up to two blocks of x times a block of w that is read once. Tiles are configured for the blocks.
+// Up to two blocks of x times a block of w that is read once. Tiles are configured for the blocks. The multiplications
+// of a group of steps are spread over the decoding of the next: they keep other parts of the processor busy, and find
+// their tiles in the cache rather than on the way there.
 template <DType kFormat, class Y, bool kTwo>
 void StreamDecoded(const WeightBlock& w, const InputBlock& b0, const InputBlock* b1, MutTensorView y) {
-  alignas(64) uint8_t group[kGroup * kStepBytes];
+  alignas(64) uint8_t buffers[2][kGroup * kStepBytes];
   const uint8_t *x0 = b0.data, *x1 = kTwo ? b1->data : nullptr;
   const int64_t n0 = b0.count, n1 = kTwo ? b1->count : 0;
-  const int64_t steps = CeilDiv(w.k, kStep), whole = w.count == kBlockRows ? w.k / kStep : 0;
+  const int64_t whole = w.count == kBlockRows ? w.k / kStep : 0, groups = whole / kGroup;
+  const auto multiply = [&](const uint8_t* tiles) {
+    MultiplyHalf<kTwo>(tiles, x0, n0, x1, n1);
+    x0 += 64 * n0, x1 += 64 * n1;
+  };
   ZeroResults<kTwo>();
-  for (int64_t s = 0; s < steps;) {
-    const int64_t count = whole - s >= kGroup ? kGroup : 1;
-    if (count == kGroup) {
-      DecodeSteps<kFormat, kGroup>(w, s * kStep, group);
-    } else if (s < whole) {
-      DecodeSteps<kFormat, 1>(w, s * kStep, group);
+  if (groups > 0) DecodeSteps<kFormat, kGroup>(w, 0, buffers[0]);
+  for (int64_t g = 1; g < groups; ++g) {
+    const uint8_t* ready = buffers[(g - 1) % 2];
+    DecodeSteps<kFormat, kGroup>(w, g * kGroup * kStep, buffers[g % 2],
+                                 [&](int64_t i) { multiply(ready + i * kHalfStepBytes); });
+  }
+  if (groups > 0) {
+    for (int64_t i = 0; i < 2 * kGroup; ++i) multiply(buffers[(groups - 1) % 2] + i * kHalfStepBytes);
+  }
+  for (int64_t k = groups * kGroup * kStep; k < w.k; k += kStep) {
+    if (k < whole * kStep) {
+      DecodeSteps<kFormat, 1>(w, k, buffers[0]);
     } else {
-      DecodeEdge<kFormat>(w, s * kStep, group);
+      DecodeEdge<kFormat>(w, k, buffers[0]);
     }
-    for (int64_t i = 0; i < count; ++i, x0 += 128 * n0, x1 += 128 * n1) {
-      MultiplyStep<kTwo>(group + i * kStepBytes, x0, n0, x1, n1);
-    }
-    s += count;
+    multiply(buffers[0]);
+    multiply(buffers[0] + kHalfStepBytes);
   }
   StoreResults<Y>(w, b0, b1, y);
 }
@@ -323,18 +345,18 @@ PackedInput Pack(const Context& ctx, const Product& p) {
 // Items are blocks of 32 rows of w, of all groups in turn.
 template <DType kFormat, class Y>
 void RunItems(const Product& p, const PackedInput& x, int64_t begin, int64_t end) {
-  const int64_t per_group = CeilDiv(p.columns(), kBlockRows);
-  const auto codes_of = [&](int64_t item) {
-    const TensorView& w = p.groups[size_t(item / per_group)].w->data;
-    return static_cast<const uint8_t*>(w.raw()) + item % per_group * kBlockRows * w.stride(0) * BytesOf(w.dtype());
-  };
+  const int64_t per_group = CeilDiv(p.columns(), kBlockRows), items = int64_t(p.groups.size()) * per_group;
   int64_t configured = -1;
   for (int64_t item = begin; item < end; ++item) {
     const size_t g = size_t(item / per_group);
     const ProductGroup& group = p.groups[g];
     const int64_t row = item % per_group * kBlockRows, n = group.end - group.begin;
-    const WeightBlock w = {CodeRowsOf(*group.w), row, std::min(kBlockRows, p.columns() - row), p.k(),
-                           codes_of(std::min(item + 1, end - 1))};
+    // The next item is most often this thread's, too.
+    const int64_t next = std::min(item + 1, items - 1), next_row = next % per_group * kBlockRows;
+    const CodeRows next_rows = CodeRowsOf(*p.groups[size_t(next / per_group)].w);
+    const WeightBlock w = {
+        CodeRowsOf(*group.w),        row, std::min(kBlockRows, p.columns() - row), p.k(), next_rows.Row(next_row),
+        next_rows.ScaleRow(next_row)};
     const std::span<const InputBlock> blocks =
         x.blocks.subspan(size_t(x.first_block[g]), size_t(CeilDiv(n, kTileRows)));
     if (configured != n) Configure(blocks[0].count, n - blocks[0].count);

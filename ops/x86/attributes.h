@@ -2,4 +2,4 @@
 #pragma once
 
 #define VX_AVX512_ATTRIBUTES "avx512f,avx512bw,avx512cd,avx512dq,avx512vl"
-#define VX_AMX_ATTRIBUTES VX_AVX512_ATTRIBUTES ",avx512vbmi,avx512bf16,amx-tile,amx-bf16"
+#define VX_AMX_ATTRIBUTES VX_AVX512_ATTRIBUTES ",avx512vbmi,avx512bf16,gfni,amx-tile,amx-bf16"
