@@ -40,14 +40,14 @@ std::map<std::string, Format> FormatsOf(const CheckpointFiles& files) {
 }
 
 // name on the command line, member of ModelConfig
-#define VX_SHOWN_SIZES(X)                                                                                         \
-  X(vocab_size)                                                                                                   \
-  X(dim)                                                                                                          \
-  X(num_layers)                                                                                                   \
-  X(num_hash_layers) X(num_draft_layers) X(num_heads) X(head_dim) X(rope_dim) X(q_lora_rank) X(o_groups)          \
-      X(o_lora_rank) X(window) X(index_heads) X(index_head_dim) X(index_topk) X(num_experts) X(experts_per_token) \
-          X(expert_dim) X(route_scale) X(swiglu_limit) X(hc_mult) X(sinkhorn_iters) X(rope_theta)                 \
-              X(compress_rope_theta) X(max_positions)
+// clang-format nests lists of macro calls deeper at each run.
+// clang-format off
+#define VX_SHOWN_SIZES(X) \
+  X(vocab_size) X(dim) X(num_layers) X(num_hash_layers) X(num_draft_layers) X(num_heads) X(head_dim) X(rope_dim) \
+  X(q_lora_rank) X(o_groups) X(o_lora_rank) X(window) X(index_heads) X(index_head_dim) X(index_topk) X(num_experts) \
+  X(experts_per_token) X(expert_dim) X(route_scale) X(swiglu_limit) X(hc_mult) X(sinkhorn_iters) X(rope_theta) \
+  X(compress_rope_theta) X(max_positions)
+// clang-format on
 
 Json ConfigJson(const ModelConfig& c) {
   Json out;

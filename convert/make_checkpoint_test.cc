@@ -48,6 +48,7 @@ class MakeCheckpointTest : public testing::Test {
     for (const ManifestFile& f : manifest.files) {
       for (const ManifestTensor& t : f.tensors) sums[t.name] = t.xxh3;
     }
+    EXPECT_GT(sums.size(), 200u);
     return sums;
   }
 

@@ -125,10 +125,13 @@ TEST(Tiny, DequantizedIsBF16AndQuantizingItGivesTheSameValues) {
   }
   const RunSummary summary =
       Convert(QuantizeJob(bf16, dir / "again", {.experts = Target::kE2M1, .linears = true, .shard_bytes = 1 << 30}));
+  size_t quantized = 0;
   for (const Json& notes : summary.files.at(0).notes) {
     if (notes.is_null()) continue;
+    ++quantized;
     EXPECT_EQ(notes.Find("max_error")->Double(), 0.0) << "the values had this format before";
   }
+  EXPECT_EQ(quantized, 338u) << "the tensors with scales";
   const std::shared_ptr<const Source> again = Open(dir / "again");
   EXPECT_EQ(again->tensors().size(), tiny->tensors().size());
   EXPECT_EQ(*again->config().Find("quantization_config")->Find("quant_method"), Json("fp8"));
@@ -143,12 +146,15 @@ TEST(Tiny, Int8ExpertsAreMarkedAndClose) {
   const SourceTensor* w = int8->Find("layers.0.ffn.experts.3.w2.weight");
   EXPECT_EQ(w->storage, Storage::kInt8);
   EXPECT_EQ(w->scale->info->dims, (Dims{256}));
+  size_t quantized = 0;
   for (const FileRecord& f : summary.files) {
     for (const Json& n : f.notes) {
       if (n.is_null()) continue;
+      ++quantized;
       EXPECT_GT(*n.Find("cosine")->Double(), 0.9999);
     }
   }
+  EXPECT_EQ(quantized, 6u * 16 * 3) << "the matrices of the experts";
   const std::string page = Get(dir / "int8/vexil-quantize.html");
   EXPECT_NE(page.find("<svg"), std::string::npos);
   EXPECT_NE(page.find("layers.0.ffn.experts."), std::string::npos);

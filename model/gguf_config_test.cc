@@ -74,14 +74,15 @@ TEST_F(GgufConfigTest, EveryNumberComesBack) {
   const Result<ModelConfig> read = Read();
   ASSERT_TRUE(read.ok()) << read.status().message();
   const ModelConfig want = Tiny();
-#define VX_SAME(X)                                                                                                  \
-  X(vocab_size)                                                                                                     \
-  X(dim) X(num_layers) X(num_hash_layers) X(num_heads) X(head_dim) X(rope_dim) X(q_lora_rank) X(o_groups)           \
-      X(o_lora_rank) X(window) X(compress_ratios) X(index_heads) X(index_head_dim) X(index_topk) X(expert_dim)      \
-          X(num_experts) X(experts_per_token) X(route_scale) X(swiglu_limit) X(hc_mult) X(sinkhorn_iters) X(hc_eps) \
-              X(norm_eps) X(rope_theta) X(compress_rope_theta) X(max_positions) X(bos_id) X(eos_id)                 \
-                  X(rope_scaling.factor) X(rope_scaling.original_length) X(rope_scaling.beta_fast)                  \
-                      X(rope_scaling.beta_slow)
+// clang-format nests lists of macro calls deeper at each run.
+// clang-format off
+#define VX_SAME(X) \
+  X(vocab_size) X(dim) X(num_layers) X(num_hash_layers) X(num_heads) X(head_dim) X(rope_dim) X(q_lora_rank) \
+  X(o_groups) X(o_lora_rank) X(window) X(compress_ratios) X(index_heads) X(index_head_dim) X(index_topk) \
+  X(expert_dim) X(num_experts) X(experts_per_token) X(route_scale) X(swiglu_limit) X(hc_mult) X(sinkhorn_iters) \
+  X(hc_eps) X(norm_eps) X(rope_theta) X(compress_rope_theta) X(max_positions) X(bos_id) X(eos_id) \
+  X(rope_scaling.factor) X(rope_scaling.original_length) X(rope_scaling.beta_fast) X(rope_scaling.beta_slow)
+// clang-format on
 #define X(member) EXPECT_EQ(read->member, want.member);
   VX_SAME(X)
 #undef X

@@ -1,5 +1,7 @@
 #include "testing/conformance.h"
 
+#include <algorithm>
+
 #include "ops/elements.h"
 
 namespace vexil {
@@ -202,6 +204,63 @@ bool TestArena::GuardsIntact() const {
   return true;
 }
 
+TestArena::Bytes TestArena::Save() const {
+  Bytes saved;
+  for (const Buffer& b : buffers_) saved.insert(saved.end(), b.data, b.data + b.bytes);
+  return saved;
+}
+
+void TestArena::Restore(const Bytes& saved) {
+  for (const uint8_t* from = saved.data(); const Buffer& b : buffers_) {
+    std::memcpy(b.data, from, b.bytes);
+    from += b.bytes;
+  }
+}
+
+void TestArena::Restore(const Bytes& saved, uint8_t* at, size_t count) {
+  for (const uint8_t* from = saved.data(); const Buffer& b : buffers_) {
+    if (at >= b.data && at < b.data + b.bytes) std::memcpy(at, from + (at - b.data), count);
+    from += b.bytes;
+  }
+}
+
+bool TestArena::Owns(const void* address) const {
+  return std::any_of(buffers_.begin(), buffers_.end(),
+                     [address](const Buffer& b) { return address >= b.data && address <= b.data + b.bytes; });
+}
+
+std::optional<TensorView> TestArena::ViewAt(const std::byte* at) const {
+  alignas(TensorView) std::byte copy[sizeof(TensorView)];
+  std::memcpy(copy, at, sizeof(copy));
+  const TensorView& v = *reinterpret_cast<const TensorView*>(copy);
+  const bool plausible = v.rank() >= 1 && v.rank() <= kMaxRank && uint8_t(v.dtype()) <= uint8_t(DType::kMXFP4) &&
+                         v.stride(v.rank() - 1) == 1;
+  return plausible && Owns(v.raw()) ? std::optional(v) : std::nullopt;
+}
+
+void TestArena::ForEachView(const void* object, size_t bytes,
+                            const std::function<void(const TensorView&, const std::string&)>& body) const {
+  const auto* begin = static_cast<const std::byte*>(object);
+  for (size_t at = 0; at + sizeof(uintptr_t) <= bytes;) {
+    if (const std::optional<TensorView> v = at + sizeof(TensorView) <= bytes ? ViewAt(begin + at) : std::nullopt) {
+      body(*v, std::to_string(at));
+      at += sizeof(TensorView);
+      continue;
+    }
+    uintptr_t word;
+    std::memcpy(&word, begin + at, sizeof(word));
+    for (const std::vector<QuantView>& list : views_) {
+      if (list.empty() || word != reinterpret_cast<uintptr_t>(list.data())) continue;
+      for (const QuantView& q : list) {
+        ForEachView(&q, sizeof(q), [&](const TensorView& v, const std::string& place) {
+          body(v, std::to_string(at) + "[]." + place);
+        });
+      }
+    }
+    at += sizeof(uintptr_t);
+  }
+}
+
 Status DeviceCopy::Take(TestArena& arena) {
   arena_ = &arena;
   size_t total = 0;
@@ -233,24 +292,16 @@ const DeviceCopy::Part* DeviceCopy::PartAt(const void* address) const {
   return nullptr;
 }
 
-// Whether the bytes are a view of one of the arena's buffers. Padding inside a view may hold anything, another address
-// even, so a view is recognised as a whole and then passed over as a whole.
-const DeviceCopy::Part* DeviceCopy::PartOfView(const std::byte* at) const {
-  alignas(TensorView) std::byte copy[sizeof(TensorView)];
-  std::memcpy(copy, at, sizeof(copy));
-  const TensorView& v = *reinterpret_cast<const TensorView*>(copy);
-  const bool plausible = v.rank() >= 1 && v.rank() <= kMaxRank && uint8_t(v.dtype()) <= uint8_t(DType::kI64) &&
-                         v.stride(v.rank() - 1) == 1;
-  return plausible ? PartAt(v.raw()) : nullptr;
-}
-
 void DeviceCopy::Move(std::byte* object, size_t bytes) {
   constexpr size_t kWord = sizeof(uintptr_t);
   for (size_t at = 0; at + kWord <= bytes;) {
     uintptr_t word;
     std::memcpy(&word, object + at, kWord);
     size_t passed = kWord;
-    if (const Part* p = at + sizeof(TensorView) <= bytes ? PartOfView(object + at) : nullptr) {
+    const std::optional<TensorView> view =
+        at + sizeof(TensorView) <= bytes ? arena_->ViewAt(object + at) : std::nullopt;
+    if (view) {
+      const Part* p = PartAt(view->raw());
       word = reinterpret_cast<uintptr_t>(memory_.data()) + p->offset + (word - reinterpret_cast<uintptr_t>(p->host));
       passed = sizeof(TensorView);
     }

@@ -9,7 +9,7 @@
 //     static RmsNorm::Args Build(const Case&, TestArena&);     // inputs filled, outputs poisoned
 //     static std::vector<Expected> Reference(const RmsNorm::Args&);   // float64, reads like the formula
 //     static OpCost Cost(const RmsNorm::Args&);                // what no kernel can do without, for `vexil bench`
-//     static std::vector<std::string_view> Faults();           // planted in the plain kernel (ops/fault.h)
+//     static std::vector<std::string_view> Faults();           // planted in kernels (ops/fault.h)
 //   };
 //
 // Reference() runs before the kernel (which may work in place) and returns one Expected per output tensor:
@@ -22,8 +22,10 @@
 #include <cstdlib>
 #include <cstring>
 #include <deque>
+#include <functional>
 #include <initializer_list>
 #include <memory>
+#include <optional>
 #include <random>
 #include <span>
 #include <string>
@@ -145,12 +147,28 @@ class TestArena {
   }
 
   bool GuardsIntact() const;
+
+  // What all buffers hold, and the way back, for everything or for `count` bytes of one buffer.
+  using Bytes = std::vector<uint8_t>;
+  Bytes Save() const;
+  void Restore(const Bytes& saved);
+  void Restore(const Bytes& saved, uint8_t* at, size_t count);
+
+  // body(view, place) for the views of this arena's buffers in an object of plain data, such as an op's arguments, and
+  // in the lists of Views() that it refers to. Place: where the view stands, "64" or, in a list, "64[].0".
+  void ForEachView(const void* object, size_t bytes,
+                   const std::function<void(const TensorView&, const std::string&)>& body) const;
   // Bytes of all buffers so far.
   size_t bytes() const { return bytes_; }
   std::mt19937_64& rng() { return rng_; }
 
  private:
   friend class DeviceCopy;
+  bool Owns(const void* address) const;
+  // The view of one of the buffers that begins at `at`, where at least sizeof(TensorView) bytes can be read. Padding in
+  // an object may hold anything, another address even, so a view is recognised as a whole, to be passed over as a
+  // whole.
+  std::optional<TensorView> ViewAt(const std::byte* at) const;
   static constexpr size_t kGuard = 64;
   struct Free {
     void operator()(void* p) const { std::free(p); }
@@ -199,7 +217,6 @@ class DeviceCopy {
     size_t bytes, offset;
   };
   const Part* PartAt(const void* address) const;
-  const Part* PartOfView(const std::byte* at) const;
   void Move(std::byte* object, size_t bytes);
 
   Device& device_;

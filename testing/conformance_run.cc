@@ -16,4 +16,14 @@ std::string Compare(const Expected& e) {
   return {};
 }
 
+double LargestError(const Expected& e) {
+  const std::vector<double> got = ToF64(e.output);
+  double largest = 0;
+  for (size_t i = 0; i < got.size(); ++i) {
+    const double error = std::abs(got[i] - e.value[i]);
+    if (e.tolerance[i] > 0 && error <= e.tolerance[i]) largest = std::max(largest, error / e.tolerance[i]);
+  }
+  return largest;
+}
+
 }  // namespace vexil

@@ -13,6 +13,9 @@ namespace vexil {
 // Empty when every element of `got` is within its tolerance, else the first that is not.
 std::string Compare(const Expected& want);
 
+// The largest error of an element as a part of its tolerance, where there is one; 0 where none has any.
+double LargestError(const Expected& want);
+
 struct ConformanceResult {
   bool skipped = false;  // the kernel does not support the case
   std::string message;   // the reason of the skip, or what is wrong; empty: passed

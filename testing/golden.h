@@ -25,8 +25,8 @@ inline Json ReadFormatsData(const std::string& name) {
 inline const Json::Array& GoldenList(const Json& of, std::string_view key) {
   static const Json::Array kEmpty;
   const Json* list = of.Find(key);
-  if (list && list->array()) return *list->array();
-  ADD_FAILURE() << "no list \"" << key << '"';
+  if (list && list->array() && !list->array()->empty()) return *list->array();
+  ADD_FAILURE() << "no list \"" << key << "\", or an empty one";
   return kEmpty;
 }
 

@@ -2,6 +2,10 @@
 // op's cases recompiles one small file.
 #pragma once
 
+#include <map>
+#include <string>
+#include <vector>
+
 #include "testing/conformance.h"
 
 namespace vexil {
@@ -9,10 +13,11 @@ namespace vexil {
 #include "ops/ops.inc"
 #undef VX_OP
 
-// The faults planted in Op's plain kernel that its cases did not notice, and those that no call reached.
+// What became of the faults planted in an op: "kernel: fault".
 struct MutationReport {
   std::string_view op;
   std::vector<std::string> caught, survived, unreached;
+  std::map<std::string, double> largest_error;  // of "kernel: output", as a part of its tolerance
 };
 #define VX_OP(Op, folder) MutationReport MutateOp##Op();
 #include "ops/ops.inc"

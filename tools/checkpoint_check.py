@@ -26,7 +26,9 @@ class CheckpointTest(unittest.TestCase):
         cls.made = os.path.join(cls.work, "made")
         cls.make = ["make-checkpoint", "--config", os.path.join(TINY, "config.json"), "--seed", "3", "--max-shard-size", "3MB",
                     "--tokenizer", os.path.join(TINY, "tokenizer.json"), "--output"]
+        start = time.monotonic()
         done = vexil(*cls.make, cls.made)
+        cls.seconds = time.monotonic() - start
         assert done.returncode == 0, done.stderr
 
     @classmethod
@@ -100,11 +102,13 @@ class CheckpointTest(unittest.TestCase):
     def test_killed_and_started_again(self):
         output = os.path.join(self.work, "killed")
         generator = random.Random(5)
+        killed = 0
         for _ in range(4):
             process = subprocess.Popen([VEXIL, *self.make, output], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            time.sleep(generator.uniform(0, 0.1))
+            time.sleep(generator.uniform(0, 0.6 * self.seconds))
             process.kill()
-            process.wait()
+            killed += process.wait() != 0
+        self.assertGreater(killed, 0, "every run ended before it was killed")
         self.assertEqual(vexil(*self.make, output).returncode, 0)
         self.assertEqual(sorted(os.listdir(output)), sorted(os.listdir(self.made)))
         for name in os.listdir(output):

@@ -27,6 +27,7 @@ MODES = {  # small files, so that there is something to keep
     "quantize": ["quantize", "--experts", "int8", "--max-shard-size", "1MB"],
     "unshard": ["unshard"],
 }
+ENOUGH_KILLS = 10  # so many that some must have been in time
 
 
 def contents(directory):
@@ -69,6 +70,8 @@ def kill_runs(vexil, mode, source, kills, rng, work):
         if got != want:
             names = [n for n in sorted(set(got) | set(want)) if got.get(n) != want.get(n)]
             sys.exit(f"{mode}: run {i}: differs from an uninterrupted run: {names}")
+    if kills >= ENOUGH_KILLS and killed == 0:
+        sys.exit(f"{mode}: every process ended before it was killed")
     print(f"{mode}: {kills} runs, {killed} of their processes killed, {resumed} continued from finished files: all identical")
     shutil.rmtree(out_dir, ignore_errors=True)
     return want_dir

@@ -110,6 +110,7 @@ TEST_P(Golden, GreedyContinuations) {
 }
 
 void CompareLayers(const SafetensorsFile& golden, const std::string& n, int64_t layers, const Recorded& got) {
+  std::map<std::string, int> compared;
   for (int64_t l = 0; l < layers; ++l) {
     const std::string prefix = "hidden." + n + ".layers." + std::to_string(l) + ".", key = std::to_string(l) + ".";
     for (const char* what : {"out", "attn_out", "mlp_out"}) {
@@ -118,7 +119,8 @@ void CompareLayers(const SafetensorsFile& golden, const std::string& n, int64_t 
     }
     for (const char* what : {"expert_ids", "index_picks"}) {
       const TensorInfo* want = golden.Find(prefix + what);
-      if (want == nullptr) continue;
+      if (want == nullptr) continue;  // index picks are those of ratio-4 layers
+      ++compared[what];
       const std::vector<Ids>& rows = got.sets.at(key + what);
       ASSERT_EQ(int64_t(rows.size()), want->dims[0]);
       for (size_t r = 0; r < rows.size(); ++r) {
@@ -128,6 +130,8 @@ void CompareLayers(const SafetensorsFile& golden, const std::string& n, int64_t 
       }
     }
   }
+  EXPECT_EQ(compared["expert_ids"], layers);
+  EXPECT_GT(compared["index_picks"], 0);
 }
 
 TEST_P(Golden, StreamsExpertsAndPicksOfEveryLayer) {

@@ -11,7 +11,7 @@ template <>
 struct Conformance<Argmax> {
   struct Case {
     int64_t n, vocab;
-    enum Fill { kDistinct, kTies, kNaN, kInfinite, kAllNaN } fill;
+    enum Fill { kDistinct, kTies, kNaN, kInfinite, kAllNaN, kAscending } fill;
     int64_t padding = 0;
   };
 
@@ -27,6 +27,7 @@ struct Conformance<Argmax> {
     for (Case c : {Case{0, 4, Case::kDistinct},
                    {1, 1, Case::kDistinct},
                    {2, 5, Case::kAllNaN},
+                   {2, 64, Case::kAscending},
                    {4, 6, Case::kInfinite},
                    {4, 100, Case::kTies, 5},
                    {2, 129280, Case::kDistinct}}) {
@@ -35,7 +36,7 @@ struct Conformance<Argmax> {
     return cases;
   }
   static std::string Describe(const Case& c) {
-    const char* fill[] = {"distinct", "ties", "nan", "infinite", "all_nan"};
+    const char* fill[] = {"distinct", "ties", "nan", "infinite", "all_nan", "ascending"};
     return "n=" + std::to_string(c.n) + ",V=" + std::to_string(c.vocab) + "," + fill[c.fill] +
            (c.padding ? ",strided" : "");
   }
@@ -47,6 +48,7 @@ struct Conformance<Argmax> {
     for (int64_t i = 0; i < wide.Count(); ++i) {
       float& v = logits.MutData<float>()[i];
       if (c.fill == Case::kAllNaN || (c.fill == Case::kNaN && i % 2 == 0)) v = nan;
+      if (c.fill == Case::kAscending) v = float(i);
       if (c.fill == Case::kInfinite) v = i % 3 ? -inf : v;
       if (c.fill == Case::kInfinite && i / wide[1] % 2) v = -inf;  // whole rows
     }

@@ -17,6 +17,7 @@ struct Conformance<IndexerTopK> {
     int64_t max_count, heads, d, per_block, k;
     DType dtype;
     int64_t per_sequence = 2;  // tokens of each sequence
+    int64_t spare_pages = 40;  // that nobody refers to, so that the table matters
   };
 
   static std::vector<Case> PerfCases() {
@@ -39,7 +40,8 @@ struct Conformance<IndexerTopK> {
       cases.push_back({{}, 4, 2, 8, 2, 3, t});
       cases.push_back({{0}, 0, 2, 8, 2, 3, t});
       cases.push_back({{1}, 1, 1, 1, 1, 1, t});
-      cases.push_back({{3, 9}, 9, 2, 6, 3, 20, t});  // k exceeds the entries
+      cases.push_back({{3, 9}, 9, 2, 6, 3, 20, t});        // k exceeds the entries
+      cases.push_back({{9, 9}, 9, 2, 6, 3, 20, t, 1, 0});  // every row of the pool is chosen
       cases.push_back({{300, 15, 16, 17}, 300, 16, 32, 64, 16, t, 4});
       // More entries than a strip, more tokens than are taken at a time.
       cases.push_back({{20000, 8193, 19}, 20000, 2, 32, 7, 8, t, 3});
@@ -54,15 +56,15 @@ struct Conformance<IndexerTopK> {
     constexpr size_t kLongList = 12;
     if (c.counts.size() > kLongList) counts = std::to_string(c.counts.size()) + "x" + std::to_string(c.counts[0]);
     return "counts=" + counts + ",max_count=" + std::to_string(c.max_count) + ",heads=" + std::to_string(c.heads) +
-           ",d=" + std::to_string(c.d) + ",per_block=" + std::to_string(c.per_block) + ",k=" + std::to_string(c.k) +
-           ",dtype=" + NameOf(c.dtype);
+           ",d=" + std::to_string(c.d) + (c.spare_pages ? "" : ",full_pool") +
+           ",per_block=" + std::to_string(c.per_block) + ",k=" + std::to_string(c.k) + ",dtype=" + NameOf(c.dtype);
   }
   static IndexerTopK::Args Build(const Case& c, TestArena& m) {
     const int64_t n = int64_t(c.counts.size());
     std::vector<int32_t> seq, count(c.counts.begin(), c.counts.end());
     std::vector<int64_t> entries(size_t((n + c.per_sequence - 1) / c.per_sequence), c.max_count);
     for (int64_t i = 0; i < n; ++i) seq.push_back(int32_t(i / c.per_sequence));
-    int64_t pages = 40;  // more than are needed, so that the table matters
+    int64_t pages = c.spare_pages;
     for (int64_t e : entries) pages += (e + c.per_block - 1) / c.per_block;
     return {.q = m.Integers(c.dtype, {n, c.heads, c.d}, -2, 2),
             .w = m.Integers(c.dtype, {n, c.heads}, -1, 2),

@@ -50,6 +50,7 @@ struct Conformance<Sample> {
                    {30, 2, 1, 0, 0},                      // top_p = 0 keeps one token
                    {30, 2, 1, 0, 1, 1.5f},                // min_p above 1 keeps the best
                    {30, 0, 1, 0, 0.6f, 0, false, 24, 3},  // ties across the nucleus' edge
+                   {16, 2},                               // every column matters
                    {30, 2, 1, 0, 1, 0, true},
                    {30, 2, 1, 12, 0.9f, 0.01f, true},
                    {129280, 4, 1, 0, 1, 0, false, 2},

@@ -68,7 +68,7 @@ def check_folder(folder):
         if wrong:
             raise ValueError(f"{folder}: the index misplaces {wrong[0]}")
         count += len(names)
-    if count != len(places):
+    if count != len(places) or count == 0:
         raise ValueError(f"{folder}: {count} tensors in the files, {len(places)} in the index")
     print(f"{os.path.basename(folder)}: {len(set(places.values()))} files, {count} tensors")
 
