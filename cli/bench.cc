@@ -215,6 +215,7 @@ struct ModelCommand {
     Status status = BenchModel(
         *model, engine, options, on_row, [](const std::string& what) { ShowProgress(what); }, interrupted);
     ClearProgress();
+    PrintExpertStatistics(*model);
     VX_TRY(json_rows.Write(json));  // of a measurement that was stopped: what there is
     VX_TRY(WriteText(csv, csv_rows));
     return status;
@@ -250,6 +251,7 @@ struct ModelCommand {
     row.Set("data_format", model.numerics().name);
     row.Set("weight_bytes", model.weights().stored_bytes);
     row.Set("device", DeviceName(model));
+    if (model.expert_cache()) row.Set("host_experts", ExpertStatisticsJson(model));
     return row;
   }
 };

@@ -65,6 +65,8 @@ Result<std::unique_ptr<Tokenizer>> GgufTokenizer(const std::string& path) {
   return NotFound(fmt::format("{}: found neither metadata {} nor {}", path, kGgufTokenizerJson, beside));
 }
 
+int64_t BytesOfGib(double gib) { return int64_t(gib * double(int64_t(1) << 30)); }
+
 std::atomic<Engine*> interrupt_target{nullptr};
 std::atomic<bool> was_interrupted{false};
 
@@ -87,6 +89,10 @@ void ModelFlags::Declare(CLI::App& app) {
       ->check(CLI::IsMember({"fp8", "bf16", "f32"}));
   app.add_option("--device", device, "cpu, cuda or cuda:N: where the model runs (see vexil devices)")
       ->capture_default_str();
+  app.add_option("--gpu-memory", gpu_memory,
+                 "GiB of the device's memory for weights; experts beyond it stay in host memory (default: what is free "
+                 "but a sixteenth)")
+      ->check(CLI::Range(0.001, 1e5));
   app.add_option("--threads", threads, "threads (default: all processors of this process)")->check(CLI::Range(0, 1024));
   app.add_option("--max-context", max_context, "tokens of one sequence (default: what the model allows)")
       ->check(CLI::Range(int64_t(0), int64_t(1) << 20));
@@ -115,13 +121,43 @@ Result<std::string> ModelFlags::CheckpointPath() const {
 Result<std::unique_ptr<Model>> ModelFlags::LoadModel() const {
   ModelOptions options;
   VX_ASSIGN(options.device, ParseDevice(device));
+  if (gpu_memory > 0) {
+    if (options.device.kind == DeviceKind::kCpu) {
+      return InvalidArgument(fmt::format("--gpu-memory: found with --device {}, expected an accelerator", device));
+    }
+    options.device_budget = BytesOfGib(gpu_memory);
+  }
+  options.progress = [](const std::string& what) { ShowProgress("loading the model: " + what); };
   if (!data_format.empty()) options.numerics = NumericsFromName(data_format);
   if (!config.empty()) options.config_path = config;
   options.clamp_shared_expert = !unclamped_shared_expert;
   options.layers = layers;
-  if (synthetic >= 0) return Model::Synthetic(uint64_t(synthetic), options);
-  VX_ASSIGN(const std::string path, CheckpointPath());
-  return Model::Load(path, options);
+  std::unique_ptr<Model> model;
+  if (synthetic >= 0) {
+    VX_ASSIGN(model, Model::Synthetic(uint64_t(synthetic), options));
+  } else {
+    VX_ASSIGN(const std::string path, CheckpointPath());
+    VX_ASSIGN(model, Model::Load(path, options));
+  }
+  if (model->expert_cache()) {
+    ClearProgress();
+    PrintError(model->weights().placement().Summary() + "\n");
+  }
+  return model;
+}
+
+Result<std::unique_ptr<Model>> ModelFlags::LoadModelToLook() const {
+  VX_ASSIGN([[maybe_unused]] const DeviceId id, ParseDevice(device));
+  ModelFlags flags = *this;
+  flags.device = "cpu";
+  flags.gpu_memory = 0;
+  return flags.LoadModel();
+}
+
+Result<std::optional<ExpertPlacement>> ModelFlags::Placement(const Model& model) const {
+  if (gpu_memory <= 0) return std::optional<ExpertPlacement>();
+  VX_ASSIGN(ExpertPlacement placement, model.PlacementFor(BytesOfGib(gpu_memory)));
+  return std::optional(std::move(placement));
 }
 
 Result<std::unique_ptr<Tokenizer>> ModelFlags::LoadTokenizer() const {
@@ -215,6 +251,23 @@ std::string FormatBytes(int64_t bytes) {
   int u = 0;
   for (; v >= 1024 && u < 4; ++u) v /= 1024;
   return u == 0 ? fmt::format("{} B", bytes) : fmt::format("{:.1f} {}", v, units[u]);
+}
+
+Json ExpertStatisticsJson(const Model& model) {
+  if (model.expert_cache() == nullptr) return {};
+  const ExpertCache::Statistics s = model.expert_cache()->statistics();
+  Json out;
+  out.Set("hits", s.hits);
+  out.Set("misses", s.misses);
+  out.Set("copied_bytes", s.copied_bytes);
+  return out;
+}
+
+void PrintExpertStatistics(const Model& model) {
+  if (model.expert_cache() == nullptr) return;
+  const ExpertCache::Statistics s = model.expert_cache()->statistics();
+  PrintError(fmt::format("experts in host memory: needed {} times, found in a slot {} times, copied {} times ({})\n",
+                         s.hits + s.misses, s.hits, s.misses, FormatBytes(s.copied_bytes)));
 }
 
 void ShowProgress(const std::string& line) {

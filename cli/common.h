@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,12 +15,14 @@
 
 namespace vexil::cli {
 
-// --ckpt-path, --config, --data-format, --device, --threads, --kernels, --cpu-isa, --pin, --unclamped-shared-expert.
+// --ckpt-path, --config, --data-format, --device, --gpu-memory, --threads, --kernels, --cpu-isa, --pin,
+// --unclamped-shared-expert.
 struct ModelFlags {
   std::string ckpt_path;    // empty: models/tiny of the source or install tree
   std::string config;       // empty: beside the weights
   std::string data_format;  // empty: chosen by the checkpoint
   std::string device = "cpu";
+  double gpu_memory = 0;  // GiB; 0: chosen by what is free
   int threads = 0;
   std::string kernels = "best";
   std::string cpu_isa;  // empty: the best of this machine
@@ -33,7 +36,12 @@ struct ModelFlags {
   // --synthetic and --layers, for commands that need no text.
   void DeclareSynthetic(CLI::App& app);
   Result<std::string> CheckpointPath() const;
+  // Shows progress on a terminal meanwhile, and says on standard error how many experts are in host memory, if any.
   Result<std::unique_ptr<Model>> LoadModel() const;
+  // In host memory, whatever --device says: for commands that run nothing.
+  Result<std::unique_ptr<Model>> LoadModelToLook() const;
+  // Where the experts of a model in host memory would be. Empty without --gpu-memory.
+  Result<std::optional<ExpertPlacement>> Placement(const Model& model) const;
   Result<std::unique_ptr<Tokenizer>> LoadTokenizer() const;
   EngineOptions ToEngineOptions() const;
 };
@@ -44,7 +52,6 @@ struct LoadedModel {
   std::unique_ptr<Tokenizer> tokenizer;
   std::unique_ptr<Engine> engine;
 };
-// Shows "loading ..." on a terminal meanwhile.
 Result<LoadedModel> LoadAll(const ModelFlags& flags);
 
 // An option that may be repeated and takes one value each time.
@@ -68,6 +75,11 @@ Status Print(std::string_view text);
 void PrintError(std::string_view text);
 // "12 B", "3.4 GiB".
 std::string FormatBytes(int64_t bytes);
+
+// What became of the experts in host memory; null where there are none.
+Json ExpertStatisticsJson(const Model& model);
+// The same as a line on standard error, if there is something to say.
+void PrintExpertStatistics(const Model& model);
 
 // One line on standard error that is drawn over, only on a terminal.
 void ShowProgress(const std::string& line);

@@ -66,7 +66,7 @@ Result<std::vector<Request>> MakeRequests(const Flags& f, const LoadedModel& l,
 class Printer {
  public:
   Printer(const Flags& f, const LoadedModel& l, const std::vector<std::string>& prompts)
-      : flags_(f), prompts_(prompts) {
+      : flags_(f), model_(*l.model), prompts_(prompts) {
     for (size_t i = 0; i < prompts.size(); ++i) {
       answers_.push_back(
           std::make_unique<Answer>(*l.tokenizer, l.model->config().eos_id, f.stops, f.style.mode(), f.raw));
@@ -105,10 +105,12 @@ class Printer {
     out.Set("prompt", prompts_[i]);
     const Json answer = ToJson(c, *answers_[i]);
     for (const auto& [key, value] : *answer.object()) out.Set(key, value);
+    if (model_.expert_cache()) out.Set("host_experts", ExpertStatisticsJson(model_));
     return Print(out.ToPythonText() + "\n");
   }
 
   const Flags& flags_;
+  const Model& model_;
   const std::vector<std::string>& prompts_;
   std::vector<std::unique_ptr<Answer>> answers_;
   std::vector<const Completion*> done_;
@@ -143,7 +145,10 @@ Status Generate(Flags& f) {
     first = std::max(first, c.first_token_seconds);
     last = std::max(last, c.last_token_seconds);
   }
-  if (!f.json) PrintError(Summary(prompt_tokens, generated, first, last) + "\n");
+  if (!f.json) {
+    PrintError(Summary(prompt_tokens, generated, first, last) + "\n");
+    PrintExpertStatistics(*l.model);
+  }
   return InterruptCancels::interrupted() ? Cancelled("interrupted") : Status();
 }
 

@@ -95,6 +95,23 @@ TEST_P(OnDevice, SamplingThereIsSamplingHere) {
   ExpectSameTokens(Answers(true, sampling), Answers(true, on_host));
 }
 
+TEST_P(OnDevice, ExpertsInHostMemoryDoNotChangeTheText) {
+  SamplingParams greedy;
+  greedy.temperature = 0;
+  const std::vector<Completion> want = Answers(false, greedy);
+  const WeightSizes sizes = model_->weights().Sizes();
+  ModelOptions options;
+  options.numerics = GetParam();
+  options.device = {DeviceKind::kCuda, 0};
+  options.device_budget = sizes.fixed + 20 * sizes.expert_bytes[0];
+  Result<std::unique_ptr<Model>> model = Model::Load(SourcePath("testdata/golden/a/model.bf16.safetensors"), options);
+  ASSERT_TRUE(model.ok()) << model.status().message();
+  model_ = *std::move(model);
+  ASSERT_NE(model_->expert_cache(), nullptr);
+  ExpectSameTokens(Answers(true, greedy), want);
+  EXPECT_GT(model_->expert_cache()->statistics().misses, 0);
+}
+
 TEST(Device, AMissingOneIsAnErrorThatSaysSo) {
   const auto device = OpenDevice({DeviceKind::kCuda, 99});
   ASSERT_FALSE(device.ok());

@@ -90,7 +90,9 @@ Result<std::unique_ptr<Engine>> Engine::Create(const Model& model, const EngineO
   VX_ASSIGN(const int64_t pages, e->Pages(sequences));
   VX_ASSIGN(e->pool_,
             StatePool::Create(StateLayout::For(model.config(), model.numerics()), sequences, pages, model.device()));
-  if (model.device() && options.graphs) e->graphs_ = std::make_unique<DecodeGraphs>(model, e->ctx_, *e->pool_);
+  // A graph cannot ask the host for experts.
+  const bool graphs = options.graphs && model.device() && model.expert_cache() == nullptr;
+  if (graphs) e->graphs_ = std::make_unique<DecodeGraphs>(model, e->ctx_, *e->pool_);
   return e;
 }
 

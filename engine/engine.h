@@ -114,7 +114,7 @@ class Engine {
   Arena workspace_;
   Context ctx_;
   std::unique_ptr<StatePool> pool_;
-  std::unique_ptr<DecodeGraphs> graphs_;  // null on the CPU
+  std::unique_ptr<DecodeGraphs> graphs_;  // null on the CPU, or where experts are in host memory
   std::vector<Kept> kept_;
   std::atomic<bool> cancelled_{false};
   int64_t start_ns_ = 0;

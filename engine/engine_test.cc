@@ -114,6 +114,40 @@ TEST_F(EngineTest, TheContextIsALimit) {
   EXPECT_LE(c.tokens.size(), 12u);
 }
 
+// The simulated device has no graphs: capturing a step would be an error.
+TEST(EngineWithHostExperts, GivesTheSameTokensWithoutGraphs) {
+  const char* path = "testdata/golden/b/model.bf16.safetensors";
+  constexpr int64_t kGib = int64_t(1) << 30;
+  std::vector<std::vector<SampledToken>> answers[2];
+  for (const bool offloaded : {false, true}) {
+    const std::unique_ptr<Model> model = *Model::Load(SourcePath(path), {});
+    const int64_t all = model->PlacementFor(kGib)->device_bytes;
+    ASSERT_TRUE(model->MoveTo(std::make_unique<SimulatedDevice>(2 * kGib, false), offloaded ? all - 1 : all).ok());
+    EXPECT_EQ(model->expert_cache() != nullptr, offloaded);
+    EngineOptions options;
+    options.max_context = 512;
+    options.max_sequences = 2;
+    options.max_step_tokens = 16;
+    options.trace = SimulatedDevice::TraceOf(model->device());
+    options.graphs = offloaded;
+    const std::unique_ptr<Engine> engine = *Engine::Create(*model, options);
+    std::vector<Request> requests(3);
+    for (size_t i = 0; i < requests.size(); ++i) {
+      for (size_t j = 0; j < 10 + 17 * i; ++j) requests[i].prompt.push_back(int32_t((i * 37 + j * 11) % 320));
+      requests[i].sampling.seed = i;
+      requests[i].max_tokens = 12;
+    }
+    const Result<std::vector<Completion>> done = engine->Generate(requests);
+    ASSERT_TRUE(done.ok()) << done.status().message();
+    for (const Completion& c : *done) answers[offloaded].push_back(c.tokens);
+    EXPECT_EQ(offloaded, model->expert_cache() && model->expert_cache()->statistics().misses > 0);
+  }
+  for (size_t i = 0; i < answers[0].size(); ++i) {
+    ASSERT_EQ(answers[0][i].size(), answers[1][i].size());
+    for (size_t t = 0; t < answers[0][i].size(); ++t) EXPECT_EQ(answers[0][i][t].token, answers[1][i][t].token) << i;
+  }
+}
+
 TEST(SamplerTest, Penalties) {
   SamplingParams p;
   p.repetition_penalty = 2;

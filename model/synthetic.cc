@@ -124,10 +124,9 @@ std::vector<uint8_t> SyntheticTensors::Block(Values values) const {
   return block;
 }
 
-Status SyntheticTensors::FillPart(Device* device, char* memory, const Part& part,
+Status SyntheticTensors::FillPart(Device* device, char* to, const Part& part,
                                   const std::vector<std::vector<uint8_t>>& host, const std::vector<char*>& blocks,
                                   size_t& turn) const {
-  char* to = memory + part.offset;
   const size_t bytes = size_t(part.bytes);
   if (part.values == Values::kScale || part.values == Values::kZeros) {
     if (device) return device->Fill(to, part.scale, bytes, device->stream());
@@ -156,7 +155,38 @@ Status SyntheticTensors::FillPart(Device* device, char* memory, const Part& part
   return {};
 }
 
-Status SyntheticTensors::Fill(Device* device, void* memory, std::vector<TensorView*> views) {
+namespace {
+
+// Where offsets in the memory of all tensors are.
+class Places {
+ public:
+  Places(void* memory, std::span<const SyntheticTensors::Elsewhere> elsewhere)
+      : memory_(static_cast<char*>(memory)), elsewhere_(elsewhere) {}
+  struct Place {
+    char* address;
+    bool elsewhere;
+  };
+  Place Of(int64_t offset) const {
+    int64_t before = 0;  // bytes elsewhere
+    for (const SyntheticTensors::Elsewhere& e : elsewhere_) {
+      const int64_t begin = reinterpret_cast<int64_t>(e.first) - kFirst, bytes = int64_t(e.memory.bytes());
+      if (offset < begin) break;
+      if (offset < begin + bytes) return {static_cast<char*>(e.memory.data()) + (offset - begin), true};
+      before += bytes;
+    }
+    return {memory_ + (offset - before), false};
+  }
+
+ private:
+  char* memory_;
+  std::span<const SyntheticTensors::Elsewhere> elsewhere_;
+};
+
+}  // namespace
+
+Status SyntheticTensors::Fill(Device* device, void* memory, std::vector<TensorView*> views,
+                              std::span<const Elsewhere> elsewhere) {
+  const Places places(memory, elsewhere);
   std::vector<std::vector<uint8_t>> host;
   std::vector<DeviceBuffer> buffers;
   std::vector<char*> blocks;
@@ -169,11 +199,14 @@ Status SyntheticTensors::Fill(Device* device, void* memory, std::vector<TensorVi
     buffers.push_back(std::move(buffer));
   }
   size_t turn = 0;
-  for (const Part& part : parts_) VX_TRY(FillPart(device, static_cast<char*>(memory), part, host, blocks, turn));
+  for (const Part& part : parts_) {
+    const Places::Place place = places.Of(part.offset);
+    VX_TRY(FillPart(place.elsewhere ? nullptr : device, place.address, part, host, blocks, turn));
+  }
   if (device) VX_TRY(device->Synchronize(device->stream()));
   for (TensorView* v : views) {
-    const char* at = static_cast<const char*>(memory) + (reinterpret_cast<int64_t>(v->raw()) - kFirst);
-    *v = TensorView(at, v->dtype(), v->dims(), device ? device->caps().id : DeviceId{});
+    const Places::Place place = places.Of(reinterpret_cast<int64_t>(v->raw()) - kFirst);
+    *v = TensorView(place.address, v->dtype(), v->dims(), device && !place.elsewhere ? device->caps().id : DeviceId{});
   }
   return {};
 }

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -32,9 +33,16 @@ class SyntheticTensors {
   bool saw_quantized() const { return true; }
 
   int64_t bytes() const { return bytes_; }
-  // Makes the values, on the device or in host memory (null) of `bytes()` bytes, and gives the views their addresses.
-  // On a device only a few blocks of random values are uploaded; the rest is copies within it.
-  Status Fill(Device* device, void* memory, std::vector<TensorView*> views);
+  // Tensors that follow each other, from the one that has the address `first` before Fill() on, and are made in host
+  // memory of their own.
+  struct Elsewhere {
+    const void* first;
+    const PinnedBuffer& memory;
+  };
+  // Makes the values, on the device or in host memory (null) of `bytes()` bytes less those that are elsewhere
+  // (ascending), and gives the views their addresses. On a device only a few blocks of random values are uploaded; the
+  // rest is copies within it.
+  Status Fill(Device* device, void* memory, std::vector<TensorView*> views, std::span<const Elsewhere> elsewhere = {});
 
  private:
   // What a tensor is filled with.
@@ -47,7 +55,7 @@ class SyntheticTensors {
   };
   TensorView New(DType dtype, Dims dims, Part part);
   std::vector<uint8_t> Block(Values values) const;
-  Status FillPart(Device* device, char* memory, const Part& part, const std::vector<std::vector<uint8_t>>& host,
+  Status FillPart(Device* device, char* to, const Part& part, const std::vector<std::vector<uint8_t>>& host,
                   const std::vector<char*>& blocks, size_t& turn) const;
 
   uint64_t seed_;

@@ -11,8 +11,6 @@ namespace {
 constexpr size_t kStaging = size_t(64) << 20;
 constexpr size_t kGrain = size_t(1) << 20;  // bytes that one thread reads at a time
 
-size_t Aligned(size_t bytes) { return (bytes + Arena::kDeviceAlign - 1) / Arena::kDeviceAlign * Arena::kDeviceAlign; }
-
 // A run of bytes of a tensor, by its place in the staging buffer.
 struct Piece {
   const char* from;
@@ -87,11 +85,16 @@ class Stager {
 
 }  // namespace
 
+int64_t BytesOnDevice(const TensorView& tensor) {
+  constexpr int64_t kAlign = int64_t(Arena::kDeviceAlign);
+  return (tensor.Bytes() + kAlign - 1) / kAlign * kAlign;
+}
+
 Result<DeviceBuffer> Upload(Device& device, std::span<TensorView* const> tensors) {
   size_t total = 0;
   for (const TensorView* t : tensors) {
     VX_CHECK(t->IsContiguous(), "only contiguous tensors are uploaded");
-    total += Aligned(size_t(t->Bytes()));
+    total += size_t(BytesOnDevice(*t));
   }
   VX_ASSIGN(DeviceBuffer memory, DeviceBuffer::Create(device, total));
   Stager stager(device);
@@ -99,14 +102,14 @@ Result<DeviceBuffer> Upload(Device& device, std::span<TensorView* const> tensors
   char* at = static_cast<char*>(memory.data());
   for (const TensorView* t : tensors) {
     VX_TRY(stager.Add(at, static_cast<const char*>(t->raw()), size_t(t->Bytes())));
-    at += Aligned(size_t(t->Bytes()));
+    at += BytesOnDevice(*t);
   }
   VX_TRY(stager.Flush());
   VX_TRY(device.Synchronize(device.stream()));
   at = static_cast<char*>(memory.data());
   for (TensorView* t : tensors) {
     *t = TensorView(at, t->dtype(), t->dims(), device.caps().id);
-    at += Aligned(size_t(t->Bytes()));
+    at += BytesOnDevice(*t);
   }
   return memory;
 }

@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <cstring>
+
+#include "base/thread_pool.h"
 #include "model/synthetic.h"
 #include "model/upload.h"
 #include "model/weight_loader.h"
@@ -113,13 +116,14 @@ class WeightReader {
     }
   }
 
-  // A grouped product runs one kernel over all experts, so they share their format.
+  // A grouped product runs one kernel over all experts, and each takes the same memory: they share their format.
   void ExpectOneFormat(const std::string& expert, const MoeWeights& w) {
     if (!load_.ok()) return;
-    const bool same = w.w1.back().data.dtype() == w.w1.front().data.dtype() &&
-                      w.w3.back().data.dtype() == w.w3.front().data.dtype() &&
-                      w.w2.back().data.dtype() == w.w2.front().data.dtype();
-    if (!same)
+    const auto same = [](const std::vector<QuantView>& list) {
+      return list.back().data.dtype() == list.front().data.dtype() &&
+             list.back().scale.dtype() == list.front().scale.dtype();
+    };
+    if (!same(w.w1) || !same(w.w3) || !same(w.w2))
       load_.Fail(InvalidArgument(fmt::format("{}w1, w3 or w2 has another format than those of expert 0", expert)));
   }
 
@@ -179,7 +183,7 @@ struct Collector {
     Add(q.data);
     Add(q.scale);
   }
-  void Add(std::vector<QuantView>& list) {
+  void Add(std::span<QuantView> list) {
     for (QuantView& q : list) Add(q.data);
     for (QuantView& q : list) Add(q.scale);
   }
@@ -187,47 +191,149 @@ struct Collector {
   void Add(CompressorWeights& w) { All(w.wkv, w.wgate, w.ape, w.norm); }
   void Add(IndexerWeights& w) { All(w.wq_b, w.weights_proj, w.compressor); }
   void Add(AttentionWeights& w) {
-    All(w.wq_a, w.q_norm, w.wq_b, w.wkv, w.kv_norm, w.sink, w.wo_a, w.wo_b);
+    All(w.wq_a, w.q_norm, w.wq_b, w.wkv, w.kv_norm, w.sink);
+    Add(std::span(w.wo_a));
+    Add(w.wo_b);
     if (w.compressor) Add(*w.compressor);
     if (w.indexer) Add(*w.indexer);
   }
-  void Add(MoeWeights& w) { All(w.gate, w.bias, w.tid2eid, w.w1, w.w3, w.w2, w.shared_w1, w.shared_w3, w.shared_w2); }
+  void Add(MoeWeights& w, int64_t experts) {
+    All(w.gate, w.bias, w.tid2eid);
+    for (std::vector<QuantView>* list : {&w.w1, &w.w3, &w.w2}) Add(std::span(*list).first(size_t(experts)));
+    All(w.shared_w1, w.shared_w3, w.shared_w2);
+  }
   template <class... T>
   void All(T&... parts) {
     (Add(parts), ...);
   }
 };
 
+// f(tensor, offset) for each tensor of an expert in its block of memory. The bytes of the block.
+template <class Weights, class F>
+int64_t ForExpert(Weights& w, int64_t e, F&& f) {
+  int64_t offset = 0;
+  for (auto* q : {&w.w1[size_t(e)], &w.w3[size_t(e)], &w.w2[size_t(e)]}) {
+    for (auto* t : {&q->data, &q->scale}) {
+      if (t->empty()) continue;
+      f(*t, offset);
+      offset += BytesOnDevice(*t);
+    }
+  }
+  return offset;
+}
+
 }  // namespace
 
-Result<ModelWeights> ModelWeights::Synthetic(const ModelConfig& c, uint64_t seed, Device* device) {
+int64_t ExpertBytes(const MoeWeights& w, int64_t e) {
+  return ForExpert(w, e, [](const TensorView&, int64_t) {});
+}
+
+WeightSizes ModelWeights::Sizes() const {
+  WeightSizes sizes;
+  const std::vector<int64_t> no_experts(layers.size(), 0);
+  // Only looked at.
+  for (const TensorView* t : const_cast<ModelWeights*>(this)->Tensors(no_experts)) sizes.fixed += BytesOnDevice(*t);
+  for (const LayerWeights& l : layers) {
+    sizes.experts_per_layer = int64_t(l.moe.w1.size());
+    sizes.expert_bytes.push_back(ExpertBytes(l.moe, 0));
+  }
+  return sizes;
+}
+
+WeightSizes ModelWeights::SyntheticSizes(const ModelConfig& c) {
+  ModelWeights w;
+  SyntheticTensors tensors(0);
+  WeightReader(tensors, c).Read(w);
+  return w.Sizes();
+}
+
+Result<ModelWeights> ModelWeights::Synthetic(const ModelConfig& c, uint64_t seed, Device* device,
+                                             std::optional<int64_t> budget, const Progress& progress) {
   ModelWeights w;
   SyntheticTensors tensors(seed);
   WeightReader(tensors, c).Read(w);
   VX_TRY(tensors.TakeStatus());
+  w.stored_bytes = tensors.bytes();
+  w.has_quantized_linears = tensors.saw_quantized();
+  const std::vector<int64_t> all(w.layers.size(), c.num_experts);
+  w.placement_ = ExpertPlacement::Of(w.Sizes(), all);
+  if (budget) {
+    VX_ASSIGN(w.placement_, ExpertPlacement::For(w.Sizes(), *budget));
+  }
+  std::vector<SyntheticTensors::Elsewhere> elsewhere;
   void* memory;
   if (device) {
-    VX_ASSIGN(w.on_device_, DeviceBuffer::Create(*device, size_t(tensors.bytes())));
+    VX_TRY(w.PinExperts(*device));
+    for (size_t l = 0; l < w.layers.size(); ++l) {
+      const int64_t first = w.placement_.resident[l];
+      if (first == c.num_experts) continue;
+      // The tensors of a layer's experts are asked for one after the other, as in a block.
+      elsewhere.push_back({w.layers[l].moe.w1[size_t(first)].data.raw(), w.pinned_[l]});
+    }
+    const int64_t bytes = tensors.bytes() - w.placement_.host_bytes;
+    VX_ASSIGN(w.on_device_, DeviceBuffer::Create(*device, size_t(bytes)));
     memory = w.on_device_.data();
   } else {
     memory = w.converted_.emplace_back(new std::byte[size_t(tensors.bytes())]).get();
   }
-  VX_TRY(tensors.Fill(device, memory, w.Tensors()));
-  w.stored_bytes = tensors.bytes();
-  w.has_quantized_linears = tensors.saw_quantized();
+  if (progress) progress("making weights");
+  VX_TRY(tensors.Fill(device, memory, w.Tensors(all), elsewhere));
   return w;
 }
 
-Status ModelWeights::MoveTo(Device& device) {
-  const std::vector<TensorView*> tensors = Tensors();
-  VX_ASSIGN(on_device_, Upload(device, tensors));
+// One allocation per layer: pinning is slow, and a failure says how far it got.
+Status ModelWeights::PinExperts(Device& device) {
+  int64_t pinned = 0;
+  for (size_t l = 0; l < layers.size(); ++l) {
+    const int64_t host = placement_.experts_per_layer - placement_.resident[l];
+    PinnedBuffer& block = pinned_.emplace_back();
+    if (host == 0) continue;
+    Result<PinnedBuffer> made = PinnedBuffer::Create(device, size_t(host * ExpertBytes(layers[l].moe, 0)));
+    if (!made.ok()) {
+      return std::move(made).TakeError().Prefix(
+          fmt::format("{} experts do not fit on the device and need {} MiB of pinned host memory, {} MiB of them done",
+                      placement_.host_experts, placement_.host_bytes >> 20, pinned >> 20));
+    }
+    block = *std::move(made);
+    pinned += int64_t(block.bytes());
+  }
   return {};
 }
 
-std::vector<TensorView*> ModelWeights::Tensors() {
+Status ModelWeights::MoveTo(Device& device, const ExpertPlacement& placement, const Progress& progress) {
+  placement_ = placement;
+  VX_TRY(PinExperts(device));
+  ThreadPool threads(ThreadPool::AvailableProcessors());
+  for (size_t l = 0; l < layers.size(); ++l) {
+    const int64_t first = placement.resident[l], host = placement.experts_per_layer - first;
+    if (host == 0) continue;
+    if (progress) progress(fmt::format("experts of layer {} to host memory", l));
+    MoeWeights& w = layers[l].moe;
+    char* const block = static_cast<char*>(pinned_[l].data());
+    const int64_t stride = ExpertBytes(w, first);
+    threads.For(host, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        ForExpert(w, first + i, [&](TensorView& t, int64_t offset) {
+          char* const to = block + i * stride + offset;
+          std::memcpy(to, t.raw(), size_t(t.Bytes()));
+          t = TensorView(to, t.dtype(), t.dims());
+        });
+      }
+    });
+  }
+  if (progress) progress("weights to the device");
+  VX_ASSIGN(on_device_, Upload(device, Tensors(placement.resident)));
+  return {};
+}
+
+std::vector<TensorView*> ModelWeights::Tensors(std::span<const int64_t> resident) {
   Collector c;
   c.Add(embed);
-  for (LayerWeights& l : layers) c.All(l.hc_attn, l.attn_norm, l.attn, l.hc_ffn, l.ffn_norm, l.moe);
+  for (size_t l = 0; l < layers.size(); ++l) {
+    LayerWeights& w = layers[l];
+    c.All(w.hc_attn, w.attn_norm, w.attn, w.hc_ffn, w.ffn_norm);
+    c.Add(w.moe, resident[l]);
+  }
   c.All(hc_head, norm, head);
   return std::move(c.tensors);
 }

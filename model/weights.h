@@ -6,8 +6,10 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -16,6 +18,7 @@
 #include "device/device.h"
 #include "io/checkpoint_files.h"
 #include "model/config.h"
+#include "model/expert_placement.h"
 
 namespace vexil {
 
@@ -62,6 +65,13 @@ struct MoeWeights {
   QuantView shared_w1, shared_w3, shared_w2;
 };
 
+// What expert e takes on a device, and in host memory behind other experts: its tensors one after the other (w1, w3,
+// w2, codes before scales), each aligned as on the device.
+int64_t ExpertBytes(const MoeWeights& w, int64_t e);
+
+// Told of slow work in a few words, from the thread that does it. May be empty.
+using Progress = std::function<void(const std::string& what)>;
+
 struct LayerWeights {
   TensorView attn_norm, ffn_norm;  // F32 [D]
   HyperConnectionWeights hc_attn, hc_ffn;
@@ -77,11 +87,21 @@ class ModelWeights {
   static Result<ModelWeights> Load(std::shared_ptr<const CheckpointFiles> files, const ModelConfig& config);
 
   // Random weights in the published formats (model/synthetic.h), made where they are used: on the device, or in host
-  // memory when it is null.
-  static Result<ModelWeights> Synthetic(const ModelConfig& config, uint64_t seed, Device* device);
+  // memory when it is null. With a budget of device memory experts may be in pinned host memory, as after MoveTo().
+  static Result<ModelWeights> Synthetic(const ModelConfig& config, uint64_t seed, Device* device,
+                                        std::optional<int64_t> budget = {}, const Progress& progress = {});
 
-  // Copies everything to the device, which must outlive the weights; the views then name device memory.
-  Status MoveTo(Device& device);
+  // What those take, without making them.
+  static WeightSizes SyntheticSizes(const ModelConfig& config);
+
+  // Copies everything to the device, which must outlive the weights; the views then name device memory. Those of the
+  // experts that the placement leaves in host memory name pinned memory, one expert after the other.
+  // kResourceExhausted when there is not enough of either. After an error the weights are of no use.
+  Status MoveTo(Device& device, const ExpertPlacement& placement, const Progress& progress = {});
+
+  WeightSizes Sizes() const;
+  // Where the experts are; without a device all of them are where the rest is.
+  const ExpertPlacement& placement() const { return placement_; }
 
   TensorView embed;  // [V, D]
   QuantView head;    // [V, D]
@@ -95,13 +115,17 @@ class ModelWeights {
   bool has_quantized_linears = false;
 
  private:
-  // Every tensor, in the order in which a step reads them; the codes of all experts of a layer one after the other,
-  // then their scales.
-  std::vector<TensorView*> Tensors();
+  // Every tensor but those of experts that are not `resident` (by layer), in the order in which a step reads them; the
+  // codes of all experts of a layer one after the other, then their scales.
+  std::vector<TensorView*> Tensors(std::span<const int64_t> resident);
+  // Pinned memory for the host experts of the placement, a block per layer.
+  Status PinExperts(Device& device);
 
   std::shared_ptr<const CheckpointFiles> files_;
   std::vector<std::unique_ptr<std::byte[]>> converted_;  // owns the small parameters
-  DeviceBuffer on_device_;                               // everything, after MoveTo()
+  DeviceBuffer on_device_;                               // everything but host experts, after MoveTo()
+  ExpertPlacement placement_;
+  std::vector<PinnedBuffer> pinned_;  // host experts, by layer
 };
 
 }  // namespace vexil

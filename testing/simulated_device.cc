@@ -9,7 +9,6 @@
 namespace vexil {
 namespace {
 
-constexpr int64_t kMemory = int64_t(4) << 30;
 constexpr size_t kPoisoned = size_t(256) << 10;
 
 size_t Pages(size_t bytes) {
@@ -24,11 +23,12 @@ Status NoGraphs() { return Unsupported("the simulated device has no graphs"); }
 
 }  // namespace
 
-SimulatedDevice::SimulatedDevice() {
+SimulatedDevice::SimulatedDevice(int64_t memory_bytes, bool guarded)
+    : free_bytes_(memory_bytes), open_(guarded ? 0 : 1) {
   // An id that is neither the host's nor a kind of chip with kernels of its own.
   caps_.id = {DeviceKind::kCpu, 1};
   caps_.name = "simulated";
-  caps_.memory_bytes = caps_.free_bytes = kMemory;
+  caps_.memory_bytes = caps_.free_bytes = memory_bytes;
   stream_ = kHandle;
 }
 
@@ -42,13 +42,15 @@ OpTrace* SimulatedDevice::TraceOf(Device* device) {
 }
 
 Result<void*> SimulatedDevice::Allocate(size_t bytes) {
+  const std::lock_guard lock(mutex_);
+  if (int64_t(Pages(bytes)) > free_bytes_) return ResourceExhausted("simulated device: out of memory");
   void* memory = mmap(nullptr, Pages(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) return ResourceExhausted("simulated device: out of memory");
   // NaN in every format: what nobody wrote must not be used. Not all of it, since pages that are in use make Protect
   // slow.
   std::memset(memory, 0xff, std::min(bytes, kPoisoned));
-  const std::lock_guard lock(mutex_);
   blocks_[memory] = Pages(bytes);
+  free_bytes_ -= int64_t(Pages(bytes));
   if (open_ == 0) mprotect(memory, Pages(bytes), PROT_NONE);
   return memory;
 }
@@ -59,14 +61,24 @@ void SimulatedDevice::Free(void* memory) {
   const auto block = blocks_.find(memory);
   VX_CHECK(block != blocks_.end(), "freed memory that the device does not have");
   munmap(memory, block->second);
+  free_bytes_ += int64_t(block->second);
   blocks_.erase(block);
 }
 
 Result<void*> SimulatedDevice::AllocatePinned(size_t bytes) { return ::operator new(bytes); }
 void SimulatedDevice::FreePinned(void* memory) { ::operator delete(memory); }
-int64_t SimulatedDevice::FreeBytes() const { return kMemory; }
+int64_t SimulatedDevice::FreeBytes() const {
+  const std::lock_guard lock(mutex_);
+  return free_bytes_;
+}
 
 Result<StreamHandle> SimulatedDevice::NewStream() { return kHandle; }
+Status SimulatedDevice::Synchronize(StreamHandle) {
+  const std::lock_guard lock(mutex_);
+  for (const CopiedOut& c : copied_out_) std::memcpy(c.host, c.bytes.data(), c.bytes.size());
+  copied_out_.clear();
+  return {};
+}
 Result<Device::EventHandle> SimulatedDevice::NewEvent() { return kHandle; }
 
 Status SimulatedDevice::CopyIn(void* device, const void* host, size_t bytes, StreamHandle) {
@@ -76,7 +88,11 @@ Status SimulatedDevice::CopyIn(void* device, const void* host, size_t bytes, Str
 }
 Status SimulatedDevice::CopyOut(void* host, const void* device, size_t bytes, StreamHandle) {
   const Access access(*this);
-  std::memcpy(host, device, bytes);
+  CopiedOut c{host, std::vector<char>(bytes)};
+  std::memcpy(c.bytes.data(), device, bytes);
+  std::memset(host, 0xff, bytes);
+  const std::lock_guard lock(mutex_);
+  copied_out_.push_back(std::move(c));
   return {};
 }
 Status SimulatedDevice::CopyWithin(void* to, const void* from, size_t bytes, StreamHandle) {

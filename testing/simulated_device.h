@@ -1,11 +1,13 @@
 // An accelerator without a chip, so that every machine can test what the model and the engine do with one. Its memory
 // is host memory that only copies and kernels may touch, as on a real device: anything else that reads or writes it is
-// stopped by the processor. Its kernels are the CPU's. It has no graphs.
+// stopped by the processor. What it copies out arrives only when it is waited for. Its kernels are the CPU's. It has no
+// graphs.
 #pragma once
 
 #include <cstddef>
 #include <map>
 #include <mutex>
+#include <vector>
 
 #include "device/device.h"
 #include "ops/op.h"
@@ -14,7 +16,9 @@ namespace vexil {
 
 class SimulatedDevice : public Device {
  public:
-  SimulatedDevice();
+  static constexpr int64_t kMemory = int64_t(4) << 30;
+  // Without its guard it is many times faster.
+  explicit SimulatedDevice(int64_t memory_bytes = kMemory, bool guarded = true);
   ~SimulatedDevice() override;
 
   // For Context::trace, without which no kernel may run: opens the memory while one does. Null for other devices.
@@ -28,7 +32,7 @@ class SimulatedDevice : public Device {
 
   Result<StreamHandle> NewStream() override;
   void DeleteStream(StreamHandle) override {}
-  Status Synchronize(StreamHandle) override { return {}; }
+  Status Synchronize(StreamHandle) override;
 
   Status CopyIn(void* device, const void* host, size_t bytes, StreamHandle) override;
   Status CopyOut(void* host, const void* device, size_t bytes, StreamHandle) override;
@@ -38,7 +42,7 @@ class SimulatedDevice : public Device {
   Result<EventHandle> NewEvent() override;
   void DeleteEvent(EventHandle) override {}
   Status Record(EventHandle, StreamHandle) override { return {}; }
-  Status Wait(EventHandle) override { return {}; }
+  Status Wait(EventHandle) override { return Synchronize(stream_); }
   Result<double> Seconds(EventHandle, EventHandle) override { return 0.0; }
 
   Status BeginCapture(StreamHandle) override;
@@ -71,9 +75,17 @@ class SimulatedDevice : public Device {
   void Close();
   void Protect(int protection);
 
-  std::mutex mutex_;
-  std::map<void*, size_t> blocks_;
-  int open_ = 0;
+  // On its way to the host.
+  struct CopiedOut {
+    void* host;
+    std::vector<char> bytes;
+  };
+
+  mutable std::mutex mutex_;
+  std::map<void*, size_t> blocks_;  // their bytes in pages
+  std::vector<CopiedOut> copied_out_;
+  int64_t free_bytes_;
+  int open_;  // how many use the memory now
   Trace trace_{*this};
 };
 

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "model/config.h"
+#include "model/expert_cache.h"
 #include "model/numerics.h"
 #include "model/step_batch.h"
 #include "model/weights.h"
@@ -38,6 +39,7 @@ struct ForwardStep {
   const StepTensors& batch;
   const Observer* observer = nullptr;
   bool clamp_shared_expert = true;
+  ExpertCache* expert_cache = nullptr;  // null: no expert is in host memory
 
   int64_t n() const { return batch.num_tokens(); }
   Arena& arena() const { return *ctx.workspace; }

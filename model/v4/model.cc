@@ -61,7 +61,7 @@ Result<std::unique_ptr<Model>> Model::Load(const std::string& path, const ModelO
   VX_TRY(m->Finish(options));
   if (options.device.kind != DeviceKind::kCpu) {
     VX_ASSIGN(std::unique_ptr<Device> device, OpenDevice(options.device));
-    VX_TRY(m->MoveTo(std::move(device)));
+    VX_TRY(m->MoveTo(std::move(device), options.device_budget, options.progress));
   }
   return m;
 }
@@ -91,7 +91,9 @@ Result<std::unique_ptr<Model>> Model::Synthetic(uint64_t seed, const ModelOption
   if (options.device.kind != DeviceKind::kCpu) {
     VX_ASSIGN(m->device_, OpenDevice(options.device));
   }
-  VX_ASSIGN(m->weights_, ModelWeights::Synthetic(c, seed, m->device_.get()));
+  std::optional<int64_t> budget = options.device_budget;
+  if (m->device_ && !budget) budget = DefaultWeightBudget(m->device_->FreeBytes());
+  VX_ASSIGN(m->weights_, ModelWeights::Synthetic(c, seed, m->device_.get(), budget, options.progress));
   VX_TRY(m->Finish(options));
   return m;
 }
@@ -106,20 +108,33 @@ Status Model::Finish(const ModelOptions& options) {
     f = Frequencies(config_, compressed);
     (compressed ? rope_.compressed : rope_.window_only) = TensorView(f.data(), DType::kF32, {int64_t(f.size())});
   }
-  return device_ ? UploadRope() : Status();
+  return device_ ? FinishOnDevice() : Status();
 }
 
-Status Model::UploadRope() {
+// The weights are there.
+Status Model::FinishOnDevice() {
   TensorView* const tables[] = {&rope_.window_only, &rope_.compressed};
   VX_ASSIGN(frequencies_on_device_, Upload(*device_, tables));
+  if (weights_.placement().all_resident()) return {};
+  VX_ASSIGN(expert_cache_, ExpertCache::Create(*device_, weights_));
   return {};
 }
 
-Status Model::MoveTo(std::unique_ptr<Device> device) {
+Status Model::MoveTo(std::unique_ptr<Device> device, std::optional<int64_t> budget, const Progress& progress) {
+  const int64_t bytes = budget.value_or(DefaultWeightBudget(device->FreeBytes()));
+  VX_ASSIGN(const ExpertPlacement placement, PlacementFor(bytes));
+  return MoveTo(std::move(device), placement, progress);
+}
+
+Status Model::MoveTo(std::unique_ptr<Device> device, const ExpertPlacement& placement, const Progress& progress) {
   VX_CHECK(device_ == nullptr, "the model is on a device already");
   device_ = std::move(device);
-  VX_TRY(weights_.MoveTo(*device_));
-  return UploadRope();
+  VX_TRY(weights_.MoveTo(*device_, placement, progress));
+  return FinishOnDevice();
+}
+
+Result<ExpertPlacement> Model::PlacementFor(int64_t budget) const {
+  return ExpertPlacement::For(weights_.Sizes(), budget);
 }
 
 // h, the residual streams [n, m, D], is updated in place.
@@ -181,7 +196,8 @@ Status Model::Forward(const Context& ctx, StatePool& pool, const StepTensors& ba
                       const v4::Observer* observer) const {
   VX_CHECK(ctx.workspace != nullptr, "a forward pass needs a workspace");
   Arena::Scope scope(*ctx.workspace);
-  const v4::ForwardStep s{ctx, config_, numerics_, rope_, pool, batch, observer, clamp_shared_expert_};
+  const v4::ForwardStep s{
+      ctx, config_, numerics_, rope_, pool, batch, observer, clamp_shared_expert_, expert_cache_.get()};
   if (ctx.plan) ctx.plan->SetLabel("embedding");
   const MutTensorView h = s.Activations({s.n(), config_.hc_mult, config_.dim});
   VX_TRY(Run<Embedding>(ctx, {.ids = batch.tokens, .table = weights_.embed, .y = h}));

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "model/expert_cache.h"
 #include "model/v4/forward.h"
 
 namespace vexil {
@@ -20,6 +21,9 @@ struct ModelOptions {
   int64_t layers = 0;
   // An accelerator gets a copy of the weights and of everything else that steps read.
   DeviceId device;
+  // Bytes of its memory for weights; routed experts beyond them stay in host memory. Unset: DefaultWeightBudget.
+  std::optional<int64_t> device_budget;
+  Progress progress;  // of loading
 };
 
 class Model {
@@ -43,20 +47,27 @@ class Model {
 
   // Copies a model in host memory to an accelerator, which it then owns, and runs there from now on. What Load does
   // for options.device. After an error the model is of no use.
-  Status MoveTo(std::unique_ptr<Device> device);
+  Status MoveTo(std::unique_ptr<Device> device, std::optional<int64_t> budget = {}, const Progress& progress = {});
+  Status MoveTo(std::unique_ptr<Device> device, const ExpertPlacement& placement, const Progress& progress = {});
+  // The placement that MoveTo() would choose for a budget.
+  Result<ExpertPlacement> PlacementFor(int64_t budget) const;
 
   // Where the weights are; null: in host memory. Contexts for Forward must be of that device.
   Device* device() const { return device_.get(); }
+  // Null when no expert is in host memory.
+  const ExpertCache* expert_cache() const { return expert_cache_.get(); }
 
   // Runs the step, writes logits F32 [batch.logit_rows.size(), V] and appends the tokens' rows to the state. The
-  // caller then advances each sequence (StatePool::Advance). Needs ctx.workspace; `observer` may be null. Does not
-  // change the model: several threads may run steps on different pools and contexts.
+  // caller then advances each sequence (StatePool::Advance). Needs ctx.workspace; `observer` may be null. Changes
+  // nothing that counts: several threads may run steps on different pools and contexts.
   //
   // On an accelerator the step is only issued to ctx.stream, unless there is an observer or the logits are host memory,
-  // to which they are copied: then it has been waited for.
+  // to which they are copied: then it has been waited for. Each layer with experts in host memory (expert_cache())
+  // waits for what comes before it and for the steps of other threads there.
   Status Forward(const Context& ctx, StatePool& pool, const StepBatch& batch, MutTensorView logits,
                  const v4::Observer* observer = nullptr) const;
-  // The same for metadata that is on the device; touches the host for nothing, so a graph can hold it.
+  // The same for metadata that is on the device; touches the host for nothing but experts that are there, so a graph
+  // can hold it where expert_cache() is null.
   Status Forward(const Context& ctx, StatePool& pool, const StepTensors& batch, MutTensorView logits,
                  const v4::Observer* observer = nullptr) const;
 
@@ -70,7 +81,7 @@ class Model {
  private:
   Model() = default;
   Status Finish(const ModelOptions& options);
-  Status UploadRope();
+  Status FinishOnDevice();
   Status ForwardOnDevice(const Context& ctx, StatePool& pool, const StepBatch& batch, MutTensorView logits,
                          const v4::Observer* observer) const;
   Status Layer(const v4::ForwardStep& step, int64_t layer, MutTensorView h) const;
@@ -81,6 +92,7 @@ class Model {
   std::shared_ptr<const CheckpointFiles> files_;
   std::unique_ptr<Device> device_;  // before everything that is in its memory
   ModelWeights weights_;
+  std::unique_ptr<ExpertCache> expert_cache_;
   Numerics numerics_ = NumericsOf(NumericsMode::kFp8);
   bool clamp_shared_expert_ = true;
   std::vector<float> frequencies_[2];  // of rope_ on the host: window_only, compressed

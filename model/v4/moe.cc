@@ -1,4 +1,6 @@
 // Mixture of experts: router, routed experts over (token, expert) pairs, shared expert (spec: model, 9).
+#include <optional>
+
 #include "model/v4/forward.h"
 #include "ops/moe_combine/moe_combine.h"
 #include "ops/moe_dispatch/moe_dispatch.h"
@@ -39,7 +41,7 @@ Result<Routing> Route(const ForwardStep& s, int64_t layer, const MoeWeights& w, 
 }
 
 // 9.2 for all pairs: the routing weight goes in before the down projection.
-Result<MutTensorView> RoutedExperts(const ForwardStep& s, const MoeWeights& w, const Routing& r, LinearInput& x) {
+Result<MutTensorView> RoutedExperts(const ForwardStep& s, const ExpertLists& w, const Routing& r, LinearInput& x) {
   const int64_t pairs = s.n() * s.config.experts_per_token, f = s.config.expert_dim;
   const MutTensorView y = s.Activations({pairs, s.config.dim});
   const MutTensorView gate = s.Activations({pairs, f}), up = s.Activations({pairs, f});
@@ -72,8 +74,17 @@ Status Moe(const ForwardStep& s, int64_t layer, const MoeWeights& w, TensorView 
   Arena::Scope scope(s.arena());
   LinearInput x(s, x_view);
   VX_ASSIGN(const Routing routing, Route(s, layer, w, x));
-  VX_ASSIGN(const MutTensorView routed, RoutedExperts(s, w, routing, x));
+  // Experts in host memory are asked for first and used last: the shared expert runs meanwhile.
+  std::optional<ExpertCache::Use> host_experts;
+  if (s.expert_cache && s.expert_cache->HasHostExperts(layer)) {
+    VX_ASSIGN(host_experts, s.expert_cache->Begin(s.ctx, layer, routing.offsets));
+  }
   VX_ASSIGN(const MutTensorView shared, SharedExpert(s, w, x));
+  ExpertLists experts{w.w1, w.w3, w.w2};
+  if (host_experts) {
+    VX_ASSIGN(experts, host_experts->Bring());
+  }
+  VX_ASSIGN(const MutTensorView routed, RoutedExperts(s, experts, routing, x));
   return Run<MoeCombine>(
       s.ctx, {.y = routed, .experts = routing.experts, .pair_of = routing.pair_of, .shared = shared, .out = out});
 }
