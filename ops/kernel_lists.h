@@ -23,6 +23,11 @@
 #else
 #define VX_CPU_X86(op, id, fn)
 #endif
+// The kernels of one vector source, one per level (ops/vectors/levels.h). `folder` is a string literal.
+#define VX_CPU_VECTORS(op, folder)                 \
+  VX_CPU_X86(op, folder "/cpu.avx512", op##Avx512) \
+  VX_CPU_X86(op, folder "/cpu.avx2", op##Avx2)     \
+  VX_CPU(op, folder "/cpu.portable", op##Portable)
 #if VX_WITH_CUDA
 #define VX_CUDA(op, id, fn) VX_KERNEL(op, id, kCuda, gpu, fn)
 #else

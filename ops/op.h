@@ -98,24 +98,36 @@ Status RunKernel(const Context& ctx, const Kernel<Op>& k, const typename Op::Arg
   return s;
 }
 
+// Whether Run() looks at a kernel at all.
+template <class Op>
+bool IsCandidate(const Context& ctx, const Kernel<Op>& k) {
+  return k.device == ctx.device.kind && (ctx.choice != KernelChoice::kPlain || k.plain());
+}
+
+// Why the candidates before `chosen` (null: all) refuse: "id: reason; id: reason".
+template <class Op>
+std::string Refusals(const Context& ctx, const typename Op::Args& args, const Kernel<Op>* chosen) {
+  std::string refused;
+  for (const Kernel<Op>& k : Kernels<Op>()) {
+    if (&k == chosen) break;
+    if (!IsCandidate(ctx, k)) continue;
+    if (!refused.empty()) refused += "; ";
+    refused.append(k.id).append(": ").append(k.supports(ctx, args).reason);
+  }
+  return refused;
+}
+
 // Checks the arguments, picks the first kernel of the context's device that supports them, runs it.
 // Errors: kInvalidArgument from Check, kUnsupported with every kernel's reason.
 template <class Op>
 Status Run(const Context& ctx, const typename Op::Args& args) {
   VX_TRY(Op::Check(args));
-  std::string refused;
   for (const Kernel<Op>& k : Kernels<Op>()) {
-    if (k.device != ctx.device.kind) continue;
-    if (ctx.choice == KernelChoice::kPlain && !k.plain()) continue;
-    const Support s = k.supports(ctx, args);
-    if (s) {
-      if (ctx.plan) ctx.plan->Add(k.id, refused);
-      return ctx.dry_run ? Status() : RunKernel(ctx, k, args);
-    }
-    if (!refused.empty()) refused += "; ";
-    refused.append(k.id).append(": ").append(s.reason);
+    if (!IsCandidate(ctx, k) || !k.supports(ctx, args)) continue;
+    if (ctx.plan) ctx.plan->Add(k.id, Refusals(ctx, args, &k));
+    return ctx.dry_run ? Status() : RunKernel(ctx, k, args);
   }
-  return Unsupported(std::string(Op::kName) + " has no kernel here (" + refused + ")");
+  return Unsupported(std::string(Op::kName) + " has no kernel here (" + Refusals<Op>(ctx, args, nullptr) + ")");
 }
 
 }  // namespace vexil

@@ -30,6 +30,9 @@ struct Conformance<Argmax> {
                    {2, 64, Case::kAscending},
                    {4, 6, Case::kInfinite},
                    {4, 100, Case::kTies, 5},
+                   {3, 13001, Case::kTies},
+                   {2, 13001, Case::kAllNaN},
+                   {2, 13001, Case::kNaN},
                    {2, 129280, Case::kDistinct}}) {
       cases.push_back(c);
     }

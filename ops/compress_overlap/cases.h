@@ -41,6 +41,8 @@ struct Conformance<CompressOverlap> {
       cases.push_back({ragged, 6, 13, 4, 67, t, true});
       cases.push_back({ragged, 5, 6, 3, 16, t, false});
       cases.push_back({{{16, 4, 0}}, 1, 8, 4, 16, t, false});  // reads the ring's last row
+      cases.push_back({{{12, 4, 0}}, 1, 8, 4, 16, t, false});  // writes it
+      cases.push_back({{{3, 3, 0}}, 1, 6, 3, 16, t, false});
       cases.push_back({{{4, 5, 1}, {0, 4, 0}}, 2, 2, 1, 9, t, false});
       cases.push_back({{{1022, 9, 1}, {0, 6, 0}}, 2, 14, 4, 512, t, true});
     }

@@ -37,6 +37,7 @@ struct Conformance<CompressRunning> {
       cases.push_back({{{0, 1, 0}}, 1, 1, 8, 1, t, false});
       cases.push_back({ragged, 5, 1, 8, 7, t, false});
       cases.push_back({ragged, 6, 50, 4, 67, t, true});
+      cases.push_back({ragged, 6, 5, 8, 80, t, true});
       cases.push_back({{{4, 5, 1}, {0, 4, 0}}, 2, 2, 1, 9, t, false});
       cases.push_back({{{1000, 30, 1}, {0, 131, 0}}, 2, 6, 128, 512, t, true});
     }

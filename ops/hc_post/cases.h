@@ -28,9 +28,11 @@ struct Conformance<HcPost> {
       for (bool in_place : {false, true}) {
         cases.push_back({5, 4, 7, t, in_place, 0});
         cases.push_back({3, 2, 129, t, in_place, 5});
+        cases.push_back({5, 4, 48, t, in_place, 5});
         if (tier == Tier::kFull) {
           cases.push_back({1, 8, 64, t, in_place, 0});
           cases.push_back({3, 4, 4096, t, in_place, 0});
+          cases.push_back({2, 4, 1040, t, in_place, 1});
         }
       }
       cases.push_back({1, 1, 1, t, false, 0});

@@ -39,6 +39,9 @@ struct Conformance<HcPre> {
         cases.push_back({2, 8, 130, t, 5, kModelEps, 1e-3, 0});
         cases.push_back({5, 4, 4096, t, 20, kModelEps, 1, 0});
         cases.push_back({19, 3, 48, t, 4, kLargeEps, 1, 5});
+        // Tiles of tokens and of columns that are not full, few tiles and many.
+        cases.push_back({39, 4, 1040, t, 3, kLargeEps, 1, 0});
+        cases.push_back({270, 4, 16, t, 1, kModelEps, 1, 1});
       }
     }
     return cases;

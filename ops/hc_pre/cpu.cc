@@ -26,7 +26,9 @@ void Tile(const HcPre::Args& a, int64_t begin, int64_t count, float* u) {
   }
   for (int64_t t = 0; t < count; ++t) {
     float pre[HcPre::kMaxStreams];
-    SplitMixes(a, mix[t], m, pre, a.post.MutRow<float>(begin + t), a.comb.MutRow<float>(begin + t));
+    float* comb = a.comb.MutRow<float>(begin + t);
+    SplitMixes(a, mix[t], m, pre, a.post.MutRow<float>(begin + t), comb);
+    Sinkhorn(comb, m, a.hc_eps, a.sinkhorn_iters);
     MixStreams(u + t * m * d, pre, m, d, a.x.MutRow<T>(begin + t));
   }
 }

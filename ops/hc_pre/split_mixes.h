@@ -33,11 +33,10 @@ inline void Normalize(float* c, int64_t m, int64_t group_stride, int64_t stride,
   }
 }
 
-// c [m, m] in place (spec: model, section 5.2). The last step normalises columns.
+// c [m, m], whose rows have had their softmax, in place (spec: model, section 5.2). The last step normalises columns.
 inline void Sinkhorn(float* c, int64_t m, float eps, int iters) {
   const auto rows = [&] { Normalize(c, m, m, 1, eps); };
   const auto columns = [&] { Normalize(c, m, 1, m, eps); };
-  for (int64_t j = 0; j < m; ++j) SoftmaxRow(c + j * m, m, eps);
   columns();
   for (int i = VX_FAULT("one_iteration_less") ? 2 : 1; i < iters; ++i) {
     VX_FAULT("columns_before_rows") ? columns() : rows();
@@ -45,7 +44,7 @@ inline void Sinkhorn(float* c, int64_t m, float eps, int iters) {
   }
 }
 
-// pre, post [m] and comb [m, m] of one token from its (2+m)m mixes.
+// pre, post [m] and comb [m, m], which is not balanced yet, of one token from its (2+m)m mixes.
 inline void SplitMixes(const HcPre::Args& a, const float* mix, int64_t m, float* pre, float* post, float* comb) {
   const float *scale = a.scale.Data<float>(), *base = a.base.Data<float>();
   for (int64_t s = 0; s < m; ++s) {
@@ -54,7 +53,7 @@ inline void SplitMixes(const HcPre::Args& a, const float* mix, int64_t m, float*
     if (VX_FAULT("post_with_eps")) post[s] += a.hc_eps;
   }
   for (int64_t i = 0; i < m * m; ++i) comb[i] = mix[2 * m + i] * scale[2] + base[2 * m + i];
-  Sinkhorn(comb, m, a.hc_eps, a.sinkhorn_iters);
+  for (int64_t j = 0; j < m; ++j) SoftmaxRow(comb + j * m, m, a.hc_eps);
 }
 
 }  // namespace vexil::cpu

@@ -1,10 +1,7 @@
 // Vectors run along K: lane l of an accumulator sums k = l (mod lanes), so weight rows are read as they are
 // stored and an output's order of summation does not depend on the tile that it falls into.
-// SSE4, AVX2, AVX-512 and, elsewhere, what the compiler is told: one version each, to keep the compilation short.
-#include <hwy/detect_targets.h>
-#undef HWY_DISABLED_TARGETS
-#define HWY_DISABLED_TARGETS \
-  (HWY_SSSE3 | HWY_AVX3_DL | (HWY_AVX3_DL - 1) | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128)
+#include "ops/vectors/targets.h"
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/linear/product_vectors.cc"
 #include <hwy/foreach_target.h>
@@ -15,6 +12,7 @@
 
 #include "ops/elements.h"
 #include "ops/linear/product_vectors.h"
+#include "ops/vectors/levels.h"
 
 #ifndef VX_OPS_LINEAR_PRODUCT_VECTORS
 #define VX_OPS_LINEAR_PRODUCT_VECTORS
@@ -307,18 +305,6 @@ HWY_EXPORT(Multiply);
 
 namespace {
 
-// The place of a level's versions in Highway's tables.
-size_t VersionOf(CpuIsa isa) {
-  if constexpr (std::size(HWY_DISPATCH_TABLE(Multiply)) == 1) return 0;
-  int64_t targets = hwy::SupportedTargets();
-  // Better targets are lower bits.
-  if (isa < CpuIsa::kAvx512) targets &= ~(HWY_AVX2 - 1);
-  if (isa < CpuIsa::kAvx2) targets &= ~HWY_AVX2;
-  hwy::ChosenTarget chosen;
-  chosen.Update(targets);
-  return chosen.GetIndex();
-}
-
 DecodedRows DecodeInputRows(const Context& ctx, const QuantView& x, size_t version) {
   const int64_t rows = x.data.dim(0), stride = CeilDiv(x.Columns(), kMaxLanes) * kMaxLanes;
   float* out = ctx.workspace->Allocate<float>(rows * stride);
@@ -349,7 +335,7 @@ Support VectorsSupport(const Context& ctx, const QuantView& x, CpuIsa isa) {
 
 Status MultiplyVectors(const Context& ctx, const Product& p, CpuIsa isa) {
   if (p.groups.empty()) return {};
-  const size_t version = VersionOf(isa);
+  const size_t version = VectorVersion(isa, std::size(HWY_DISPATCH_TABLE(Multiply)));
   const DecodedRows x = DecodeInputRows(ctx, p.x, version);
   const std::span<const RowChunk> chunks = ChunksOf(ctx, p);
   const int64_t across = CeilDiv(p.columns(), kTileColumns);

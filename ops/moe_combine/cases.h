@@ -33,6 +33,8 @@ struct Conformance<MoeCombine> {
       cases.push_back({1, 1, 1, t});
       cases.push_back({4, 8, 33, t, false, 3});
       cases.push_back({6, 6, 4096, t, true});
+      cases.push_back({5, 7, 48, t, false, 3});
+      cases.push_back({2, 1, 1040, t});
     }
     return cases;
   }

@@ -37,6 +37,7 @@ struct Conformance<MoeGate> {
       cases.push_back({17, 256, 6, true, hash, 2});
       cases.push_back({17, 256, 6, false, hash, 15});  // softplus on both sides of its linear part
       cases.push_back({6, 384, 8, true, hash, 1});
+      cases.push_back({4, 32, 20, true, hash, 1});
     }
     cases.push_back({9, 33, 6, false, false, 1, true});
     return cases;

@@ -53,6 +53,11 @@ struct Conformance<Sample> {
                    {16, 2},                               // every column matters
                    {30, 2, 1, 0, 1, 0, true},
                    {30, 2, 1, 12, 0.9f, 0.01f, true},
+                   {5003, 2, 1, 0, 0.999f, 0, false, 3},  // tokens far below the best
+                   {5003, 4, 1, 4000, 0.999f, 0, false, 3},
+                   {5003, 1, 2, 300, 1, 0.1f, false, 3},
+                   {5003, 1, 1, 0, 1, 0.1f, false, 3},
+                   {5003, 1, 1, 0, 0.9f, 0, true},
                    {129280, 4, 1, 0, 1, 0, false, 2},
                    {129280, 4, 0.6f, 0, 0.95f, 0, false, 2}}) {
       cases.push_back(c);

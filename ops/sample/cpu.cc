@@ -5,6 +5,7 @@
 
 #include "ops/argmax/row.h"
 #include "ops/fault.h"
+#include "ops/sample/damaged_row.h"
 #include "ops/sample/sample.h"
 #include "ops/top_k/rank_key.h"
 
@@ -104,9 +105,7 @@ int32_t SampleRow(const Sample::Args& a, int64_t i) {
   const float* logits = a.logits.Row<float>(i);
   const int64_t vocab = a.logits.dim(1);
   const int32_t best = ArgmaxOfRow(logits, vocab);
-  const bool damaged =
-      !std::isfinite(logits[best]) || std::any_of(logits, logits + vocab, [](float v) { return std::isnan(v); });
-  if (damaged) return VX_FAULT("damaged_row_answered") ? best : Sample::kNoToken;
+  if (IsDamaged(logits, vocab, best)) return VX_FAULT("damaged_row_answered") ? best : Sample::kNoToken;
   const float temperature = a.temperature.Data<float>()[i];
   if (!(temperature > 0)) return best;
   const Row row{logits, vocab, logits[best], VX_FAULT("no_temperature") ? 1.0 : std::max(temperature, kMinTemperature)};
