@@ -2,7 +2,7 @@
 //
 //   const float sink = VX_FAULT("dropped_sink") ? 0.0f : std::exp(a.sink[h] - max);
 //
-// In products VX_FAULT is the constant false. The mutation test builds the same kernels with VX_WITH_FAULTS,
+// In products VX_FAULT is the constant false. The mutation test builds the files that ask with VX_WITH_FAULTS,
 // plants the faults that the op's Conformance<Op>::Faults() lists one at a time, and demands that the plain kernel asks
 // for each and that conformance notices it in every kernel that does: a fast kernel may ask for the same names.
 #pragma once
