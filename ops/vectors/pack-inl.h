@@ -28,6 +28,8 @@ inline constexpr size_t kPartLanes = hn::MaxLanes(D()), kParts = kLanes / kPartL
 
 template <class V>
 struct Pack {
+  // Not left to the compiler, which would make it without the target's instructions and then not inline it.
+  HWY_INLINE Pack() {}
   V part[kParts];
 };
 using Floats = Pack<hn::Vec<D>>;
