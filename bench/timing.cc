@@ -1,13 +1,14 @@
 #include "bench/timing.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace vexil {
 
 Timing Summarize(std::vector<double> seconds) {
   if (seconds.empty()) return {};
   std::sort(seconds.begin(), seconds.end());
-  const auto at = [&](double share) { return seconds[size_t(share * double(seconds.size() - 1) + 0.5)]; };
+  const auto at = [&](double share) { return seconds[size_t(std::lround(share * double(seconds.size() - 1)))]; };
   Timing t;
   t.median_s = at(0.5);
   t.spread = t.median_s > 0 ? (at(0.9) - at(0.1)) / t.median_s : 0;

@@ -96,7 +96,7 @@ class DataCheck {
   static std::string Place(const TensorInfo& info, int64_t index) {
     std::string place;
     for (int i = info.dims.rank; i-- > 0; index /= info.dims[i]) {
-      place = std::to_string(index % info.dims[i]) + (place.empty() ? "" : ", " + place);
+      place.insert(0, std::to_string(index % info.dims[i]) + (place.empty() ? "" : ", "));
     }
     return "[" + place + "]";
   }
