@@ -2,21 +2,25 @@
 
 #include <algorithm>
 #include <new>
+#include <utility>
 
 namespace vexil {
-
-void Arena::Free::operator()(void* p) const {
-  source ? source->FreeBlock(p) : ::operator delete(p, std::align_val_t(kAlign));
-}
 
 // Blocks double, so that there are few; those of a device start larger, because getting one is slow there.
 void Arena::AddBlock(size_t bytes) {
   const size_t least = size_t(1) << (source_ ? 25 : 20);
   const size_t last = blocks_.empty() ? 0 : blocks_.back().bytes;
   const size_t size = std::max({least, 2 * last, bytes});
-  void* p = source_ ? source_->AllocateBlock(size) : ::operator new(size, std::align_val_t(kAlign));
-  if (p == nullptr) throw std::bad_alloc();
-  blocks_.push_back({std::unique_ptr<void, Free>(p, Free{source_}), size});
+  Block block{{nullptr, Free{source_}}, {}, nullptr, size};
+  if (source_) {
+    block.of_source.reset(source_->AllocateBlock(size));
+    block.data = block.of_source.get();
+  } else {
+    block.of_host = HostMemory::Allocate(size);
+    block.data = block.of_host.data();
+  }
+  if (block.data == nullptr) throw std::bad_alloc();
+  blocks_.push_back(std::move(block));
 }
 
 void* Arena::Allocate(size_t bytes) {
@@ -27,7 +31,7 @@ void* Arena::Allocate(size_t bytes) {
     ++block_;
   }
   if (block_ == blocks_.size()) AddBlock(bytes);
-  void* p = static_cast<char*>(blocks_[block_].data.get()) + used_;
+  void* p = static_cast<char*>(blocks_[block_].data) + used_;
   used_ += bytes;
   return p;
 }

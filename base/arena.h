@@ -10,6 +10,7 @@
 #include <memory>
 #include <vector>
 
+#include "base/host_memory.h"
 #include "base/tensor.h"
 
 namespace vexil {
@@ -26,7 +27,7 @@ class BlockSource {
 
 class Arena {
  public:
-  static constexpr size_t kAlign = 64;
+  static constexpr size_t kAlign = HostMemory::kAlign;
   static constexpr size_t kDeviceAlign = 256;  // what wide loads and bulk copies of accelerators ask for
 
   Arena() = default;
@@ -66,10 +67,12 @@ class Arena {
  private:
   struct Free {
     BlockSource* source;
-    void operator()(void* p) const;
+    void operator()(void* p) const { source->FreeBlock(p); }
   };
   struct Block {
-    std::unique_ptr<void, Free> data;
+    std::unique_ptr<void, Free> of_source;  // one of these two owns
+    HostMemory of_host;
+    void* data;
     size_t bytes;
   };
 

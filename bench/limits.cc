@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <new>
 
 #include "base/rng.h"
 
@@ -34,8 +35,9 @@ uint64_t Xor(const uint64_t* p, size_t count) {
 }  // namespace
 
 MachineLimits::MachineLimits(ThreadPool& threads, size_t bytes)
-    : threads_(threads), bytes_(bytes / kChunk * kChunk), buffer_(new uint8_t[bytes_]) {
-  uint64_t* words = reinterpret_cast<uint64_t*>(buffer_.get());
+    : threads_(threads), bytes_(bytes / kChunk * kChunk), buffer_(HostMemory::Allocate(bytes_)) {
+  if (buffer_.data() == nullptr) throw std::bad_alloc();
+  uint64_t* words = reinterpret_cast<uint64_t*>(buffer_.data());
   threads_.For(int64_t(bytes_ / kChunk), 1, [&](int64_t begin, int64_t end) {
     constexpr size_t kWords = kChunk / sizeof(uint64_t);
     for (size_t i = size_t(begin) * kWords; i < size_t(end) * kWords; ++i) words[i] = Mix64(i);
@@ -46,7 +48,7 @@ double MachineLimits::ReadBandwidth() {
   const double start = Seconds();
   threads_.For(int64_t(bytes_ / kChunk), 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      sink ^= Xor(reinterpret_cast<const uint64_t*>(buffer_.get() + size_t(i) * kChunk), kChunk / sizeof(uint64_t));
+      sink ^= Xor(reinterpret_cast<const uint64_t*>(buffer_.data() + size_t(i) * kChunk), kChunk / sizeof(uint64_t));
     }
   });
   return double(bytes_) / (Seconds() - start);

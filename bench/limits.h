@@ -5,10 +5,10 @@
 // does not give the same from one second to the next.
 #pragma once
 
-#include <memory>
 #include <span>
 #include <string_view>
 
+#include "base/host_memory.h"
 #include "base/thread_pool.h"
 #include "testing/conformance.h"
 
@@ -45,7 +45,7 @@ class MachineLimits {
  private:
   ThreadPool& threads_;
   size_t bytes_;
-  std::unique_ptr<uint8_t[]> buffer_;
+  HostMemory buffer_;
 };
 
 }  // namespace vexil

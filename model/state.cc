@@ -1,7 +1,6 @@
 #include "model/state.h"
 
 #include <fmt/format.h>
-#include <sys/mman.h>
 
 #include <algorithm>
 #include <cstring>
@@ -53,8 +52,6 @@ int64_t StateLayout::PageBytes() const {
   return bytes;
 }
 
-void StatePool::Unmap::operator()(void* p) const { munmap(p, bytes); }
-
 Status StatePool::Map(MutTensorView& view, DType dtype, Dims dims) {
   const size_t bytes = std::max<size_t>(size_t(dims.Count() * vexil::BytesOf(dtype)), 1);
   if (device_) {
@@ -65,13 +62,13 @@ Status StatePool::Map(MutTensorView& view, DType dtype, Dims dims) {
     device_memory_.push_back(*std::move(buffer));
     return {};
   }
-  void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (p == MAP_FAILED) {
+  HostMemory memory = HostMemory::Allocate(bytes);
+  if (memory.data() == nullptr) {
     return ResourceExhausted(
         fmt::format("sequence state: cannot map {} bytes; use fewer sequences or a shorter context", bytes));
   }
-  memory_.emplace_back(p, Unmap{bytes});
-  view = MutTensorView(p, dtype, dims);
+  view = MutTensorView(memory.data(), dtype, dims);
+  memory_.push_back(std::move(memory));
   return {};
 }
 

@@ -19,6 +19,7 @@
 #include <string>
 #include <vector>
 
+#include "base/host_memory.h"
 #include "base/status.h"
 #include "base/tensor.h"
 #include "device/device.h"
@@ -103,12 +104,6 @@ class StatePool {
   const LayerViews& layer(int64_t i) const { return layers_[size_t(i)]; }
 
  private:
-  struct Unmap {
-    size_t bytes = 0;
-    void operator()(void* p) const;
-  };
-  using Memory = std::unique_ptr<void, Unmap>;
-
   StatePool() = default;
   Status Map(MutTensorView& view, DType dtype, Dims dims);
   Status Copy(const MutTensorView& to, const TensorView& from);  // of the same bytes, within the pool
@@ -125,7 +120,7 @@ class StatePool {
   StateLayout layout_;
   int64_t max_sequences_ = 0;
   std::vector<LayerViews> layers_;
-  std::vector<Memory> memory_;
+  std::vector<HostMemory> memory_;
   std::vector<DeviceBuffer> device_memory_;
   std::vector<int32_t> free_slots_, free_pages_;
   std::vector<int32_t> page_users_;

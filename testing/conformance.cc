@@ -129,13 +129,13 @@ double RoundTo(DType t, double v) {
 }
 
 MutTensorView TestArena::Make(DType dtype, Dims dims, uint8_t fill) {
-  constexpr size_t kAlign = 64;
+  constexpr size_t kAlign = HostMemory::kAlign;
   const size_t bytes = size_t(dims.Count() * BytesOf(dtype)), offset = kAlign + options_.misalignment;
   static_assert(kAlign >= kGuard);
-  const size_t total = (offset + bytes + kGuard + kAlign - 1) / kAlign * kAlign;
-  std::unique_ptr<uint8_t, Free> memory(static_cast<uint8_t*>(std::aligned_alloc(kAlign, total)));
-  VX_CHECK(memory != nullptr, "no memory for a test buffer");
-  uint8_t* data = memory.get() + offset;
+  const size_t total = offset + bytes + kGuard;
+  HostMemory memory = HostMemory::Allocate(total);
+  VX_CHECK(memory.data() != nullptr, "no memory for a test buffer");
+  uint8_t* data = memory.data() + offset;
   std::memset(data - kGuard, 0xa5, kGuard);
   std::memset(data, fill, bytes);
   std::memset(data + bytes, 0xa5, kGuard);

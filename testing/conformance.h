@@ -19,7 +19,6 @@
 
 #include <cmath>
 #include <cstddef>
-#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <functional>
@@ -33,6 +32,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "base/host_memory.h"
 #include "base/tensor.h"
 #include "device/device.h"
 
@@ -170,11 +170,8 @@ class TestArena {
   // whole.
   std::optional<TensorView> ViewAt(const std::byte* at) const;
   static constexpr size_t kGuard = 64;
-  struct Free {
-    void operator()(void* p) const { std::free(p); }
-  };
   struct Buffer {
-    std::unique_ptr<uint8_t, Free> memory;
+    HostMemory memory;
     uint8_t* data;  // between the guards
     size_t bytes;
   };
