@@ -156,7 +156,7 @@ struct LayerCommand {
                               r.name, r.tokens, r.context, Time(r.timing.median_s), r.timing.spread * 100,
                               Time(r.floor), r.ratio() * 100));
       for (const auto& [kernel, s] : r.kernels) {
-        (void)Print(fmt::format("    {:<32} {:>5.1f} calls {:>10} floor {:>10} {:>6.1f}%\n", kernel, s.calls,
+        (void)Print(fmt::format("    {:<32} {:>5.1f} calls {:>10}   floor {:>10} {:>6.1f}%\n", kernel, s.calls,
                                 Time(s.seconds), Time(s.floor), 100 * s.floor / s.seconds));
       }
       total += double(r.layers) * r.timing.median_s;

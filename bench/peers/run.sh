@@ -17,6 +17,8 @@ while (($#)); do
   esac
 done
 ((${#peers[@]})) || peers=(ggml torch transformers)
+# Their weights in large pages, as ours are: glibc asks for them for what malloc maps.
+export GLIBC_TUNABLES=glibc.malloc.hugetlb=1
 mkdir -p "$work"
 [[ -x $work/venv/bin/python ]] || python3 -m venv "$work/venv"
 python=$work/venv/bin/python
