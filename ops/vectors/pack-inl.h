@@ -224,6 +224,12 @@ HWY_INLINE float AddLanes(const Floats& v) {
   }
   return lanes[0];
 }
+// The sum of the lanes in the order that is fastest with these vectors.
+HWY_INLINE float SumLanes(const Floats& v) {
+  auto sum = v.part[0];
+  for (size_t i = 1; i < kParts; ++i) sum = hn::Add(sum, v.part[i]);
+  return hn::GetLane(hn::SumOfLanes(D(), sum));
+}
 // A sum in 8 lanes: lane l takes the elements i = l (mod 8) in ascending order; then the lanes are added in halves.
 class EightSums {
  public:
@@ -256,6 +262,12 @@ class EightSums {
   static constexpr size_t kSums = 8 / hn::MaxLanes(D8());
   hn::Vec<D8> sum_[kSums];
 };
+// The largest lane of floats, none of them NaN.
+HWY_INLINE float LargestFloat(const Floats& v) {
+  auto largest = v.part[0];
+  for (size_t i = 1; i < kParts; ++i) largest = hn::Max(largest, v.part[i]);
+  return hn::GetLane(hn::MaxOfLanes(D(), largest));
+}
 // The largest lane.
 HWY_INLINE uint32_t LargestLane(const Words& v) {
   auto largest = v.part[0];
