@@ -116,6 +116,8 @@ class Source {
   std::string_view taken_;
 };
 
+constexpr const char* kLoneSurrogate = "a \\u escape of half a surrogate pair without the other half";
+
 // A \u escape of a lone low surrogate passes RapidJSON and comes out as three bytes that are not UTF-8. The
 // raw bytes of a string have been validated, so nothing else can produce the pattern.
 bool HasSurrogate(std::string_view s) {
@@ -135,12 +137,12 @@ class Builder {
   bool Uint(unsigned) { return Add(Json(Json::Number{std::string(source_.taken())})); }
   bool String(const char* s, rapidjson::SizeType size, bool) {
     const std::string_view text(s, size);
-    if (HasSurrogate(text)) return Fail("a string holds a lone surrogate", source_.Tell() - 1);
+    if (HasSurrogate(text)) return Fail(kLoneSurrogate, source_.Tell() - 1);
     return Add(Json(text));
   }
   bool Key(const char* s, rapidjson::SizeType size, bool) {
     const std::string_view text(s, size);
-    if (HasSurrogate(text)) return Fail("a member name holds a lone surrogate", source_.Tell() - 1);
+    if (HasSurrogate(text)) return Fail(kLoneSurrogate, source_.Tell() - 1);
     open_.back().object.emplace_back(text, Json());
     if (!options_.allow_duplicates) open_.back().key_ends.push_back(source_.Tell() - 1);
     return true;
@@ -235,18 +237,19 @@ class Builder {
   size_t error_at_ = 0;
 };
 
-// "line 3, column 7: what"; lines and columns from 1, columns in code points.
-Status ErrorAt(std::string_view text, size_t at, std::string_view what) {
+// "line 3, column 7: what"; columns from 1, in code points.
+Status ErrorAt(std::string_view text, int64_t first_line, size_t at, std::string_view what) {
   const std::string_view before = text.substr(0, at);
   const auto lines = std::count(before.begin(), before.end(), '\n');
   const std::string_view line = before.substr(before.rfind('\n') + 1);
   const auto continuation = [](char c) { return (uint8_t(c) & 0xc0) == 0x80; };
   const auto column = line.size() - size_t(std::count_if(line.begin(), line.end(), continuation));
-  return InvalidArgument(fmt::format("line {}, column {}: {}", lines + 1, column + 1, what));
+  return InvalidArgument(fmt::format("line {}, column {}: {}", first_line + lines, column + 1, what));
 }
 
 // RapidJSON's sentence as a clause: no capital, no full stop.
 std::string Describe(rapidjson::ParseErrorCode code) {
+  if (code == rapidjson::kParseErrorStringUnicodeSurrogateInvalid) return kLoneSurrogate;
   std::string s = rapidjson::GetParseError_En(code);
   if (s.ends_with('.')) s.pop_back();
   s[0] = char(std::tolower(uint8_t(s[0])));
@@ -254,7 +257,8 @@ std::string Describe(rapidjson::ParseErrorCode code) {
 }
 
 Result<Json> ParseJson(std::string_view text, const Json::ParseOptions& options) {
-  if (text.starts_with("\xef\xbb\xbf")) return ErrorAt(text, 0, "a byte order mark, which JSON does not have");
+  const auto error_at = [&](size_t at, std::string_view what) { return ErrorAt(text, options.first_line, at, what); };
+  if (text.starts_with("\xef\xbb\xbf")) return error_at(0, "a byte order mark, which JSON does not have");
   Source source(text, options.allow_nan);
   Builder builder(source, options);
   rapidjson::Reader reader;
@@ -263,13 +267,12 @@ Result<Json> ParseJson(std::string_view text, const Json::ParseOptions& options)
   if (source.bad_number()) {
     const char c = text[source.Tell()];
     const bool named = c == 'N' || c == 'I' || text.substr(source.Tell()).starts_with("-I");
-    return ErrorAt(text, source.Tell(),
-                   named && !options.allow_nan ? "NaN and Infinity are not JSON" : "invalid number");
+    return error_at(source.Tell(), named && !options.allow_nan ? "NaN and Infinity are not JSON" : "invalid number");
   }
-  if (!builder.error().empty()) return ErrorAt(text, builder.error_at(), builder.error());
-  if (result.IsError()) return ErrorAt(text, result.Offset(), Describe(result.Code()));
+  if (!builder.error().empty()) return error_at(builder.error_at(), builder.error());
+  if (result.IsError()) return error_at(result.Offset(), Describe(result.Code()));
   // The parser takes a NUL byte for the end.
-  if (!source.AtEnd()) return ErrorAt(text, source.Tell(), "unexpected NUL byte");
+  if (!source.AtEnd()) return error_at(source.Tell(), "unexpected NUL byte");
   return builder.TakeRoot();
 }
 

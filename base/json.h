@@ -46,9 +46,12 @@ class Json {
     // The literals NaN, Infinity and -Infinity.
     bool allow_nan = false;
     int max_depth = 200;
+    // For messages: the number of the text's first line, where it is part of a larger file.
+    int64_t first_line = 1;
   };
-  // Parses exactly one value; anything but white space after it is an error. Strings must be valid UTF-8.
-  // Errors: kInvalidArgument "line 3, column 7: ...".
+  // Parses exactly one value; anything but white space after it is an error. Strings must be valid UTF-8, and \u
+  // escapes name characters: half a surrogate pair is an error here. Python reads it, and fails when the text is to be
+  // encoded. Errors: kInvalidArgument "line 3, column 7: ...".
   static Result<Json> Parse(std::string_view text, const ParseOptions& options);
   static Result<Json> Parse(std::string_view text) { return Parse(text, ParseOptions{}); }
 

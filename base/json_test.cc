@@ -153,8 +153,10 @@ TEST(JsonParse, StringsAreUtf8) {
 TEST(JsonParse, RejectsLoneSurrogates) {
   for (const char* text : {R"("\ud800")", R"("\ud800x")", R"("\ud800\n")", R"("\ud800\ud800")", R"("\udc00")",
                            R"("\ude00\ud83d")", R"({"\udfff":1})"}) {
-    EXPECT_NE(ErrorOf(text), "parsed") << text;
+    EXPECT_TRUE(ErrorOf(text).ends_with("a \\u escape of half a surrogate pair without the other half")) << text;
   }
+  EXPECT_EQ(ErrorOf(R"(["a", "b\ud83dc"])").substr(0, 18), "line 1, column 9: ");  // the escape
+  EXPECT_EQ(*MustParse(R"("\ud83d\ude00")").string(), "\xf0\x9f\x98\x80");
 }
 
 TEST(JsonParse, ErrorsNameTheLineAndColumn) {
@@ -164,6 +166,11 @@ TEST(JsonParse, ErrorsNameTheLineAndColumn) {
   EXPECT_EQ(ErrorOf("[\n\n 1.x]"), "line 3, column 2: invalid number");
   EXPECT_EQ(ErrorOf(""), "line 1, column 1: the document is empty");
   EXPECT_EQ(ErrorOf("1 x"), "line 1, column 3: the document root must not be followed by other values");
+}
+
+TEST(JsonParse, ErrorsInAPartOfAFileNameTheLineOfTheFile) {
+  EXPECT_EQ(ErrorOf("[1, x]", {.first_line = 7}), "line 7, column 5: invalid value");
+  EXPECT_EQ(ErrorOf("[1,\n x]", {.first_line = 7}), "line 8, column 2: invalid value");
 }
 
 TEST(JsonParse, RepeatedMembers) {

@@ -217,10 +217,11 @@ Result<std::string> ReadInput(const std::string& path) {
   return ReadWholeFile(path == "-" ? "/dev/stdin" : path, kMaxBytes);
 }
 
-Result<Json> ReadChatJson(const std::string& text, const std::string& name) {
+Result<Json> ReadChatJson(const std::string& text, const std::string& name, int64_t first_line) {
   Json::ParseOptions options;
   options.allow_duplicates = true;
   options.allow_nan = true;
+  options.first_line = first_line;
   Result<Json> json = Json::Parse(text, options);
   if (!json.ok()) return std::move(json).TakeError().Prefix(name);
   return json;

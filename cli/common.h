@@ -65,8 +65,8 @@ CLI::Option* DeclareThinking(CLI::App& app, std::string& thinking);
 
 // All of standard input ("-") or of a file, up to 1 GiB.
 Result<std::string> ReadInput(const std::string& path);
-// A JSON document with the rules that chat clients expect (Python's).
-Result<Json> ReadChatJson(const std::string& text, const std::string& name);
+// A JSON document with the rules that chat clients expect (Python's). `first_line`: of the text in the file `name`.
+Result<Json> ReadChatJson(const std::string& text, const std::string& name, int64_t first_line = 1);
 
 // Writes to standard output; an error when it is gone.
 Status Print(std::string_view text);

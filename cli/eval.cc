@@ -52,9 +52,8 @@ Result<std::vector<Question>> ReadSuite(const Flags& f) {
     begin = end + 1;
     ++number;
     if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
-    const std::string where = fmt::format("{}: line {}", f.suite, number);
-    VX_ASSIGN(const Json json, ReadChatJson(line, where));
-    VX_ASSIGN(Question q, ReadQuestion(json, where));
+    VX_ASSIGN(const Json json, ReadChatJson(line, f.suite, number));
+    VX_ASSIGN(Question q, ReadQuestion(json, fmt::format("{}: line {}", f.suite, number)));
     questions.push_back(std::move(q));
     if (f.limit > 0 && int64_t(questions.size()) == f.limit) break;
   }
