@@ -81,7 +81,7 @@ void OnInterrupt(int) {
 
 }  // namespace
 
-void ModelFlags::Declare(CLI::App& app) {
+void ModelFlags::DeclareModel(CLI::App& app) {
   app.add_option("--ckpt-path", ckpt_path, "checkpoint directory, safetensors or GGUF file (default: models/tiny)");
   app.add_option("--config", config,
                  "configuration file (default: config.json beside the weights; a GGUF file has its own)");
@@ -93,16 +93,25 @@ void ModelFlags::Declare(CLI::App& app) {
                  "GiB of the device's memory for weights; experts beyond it stay in host memory (default: what is free "
                  "but a sixteenth)")
       ->check(CLI::Range(0.001, 1e5));
+  app.add_flag("--unclamped-shared-expert", unclamped_shared_expert,
+               "do not clamp the shared expert, as the first release");
+}
+
+void ModelFlags::DeclareKernels(CLI::App& app) {
+  app.add_option("--kernels", kernels, "best, or plain: the readable kernels only")
+      ->check(CLI::IsMember({"best", "plain"}))
+      ->capture_default_str();
+  app.add_option("--cpu-isa", cpu_isa, "instructions that kernels may use at most (default: all that this machine has)")
+      ->check(CLI::IsMember(CpuIsaNames()));
+}
+
+void ModelFlags::Declare(CLI::App& app) {
+  DeclareModel(app);
   app.add_option("--threads", threads, "threads (default: all processors of this process)")->check(CLI::Range(0, 1024));
   app.add_option("--max-context", max_context, "tokens of one sequence (default: what the model allows)")
       ->check(CLI::Range(int64_t(0), int64_t(1) << 20));
-  app.add_option("--kernels", kernels, "best, or plain: the readable kernels only")
-      ->check(CLI::IsMember({"best", "plain"}));
   app.add_flag("--pin", pin, "bind each thread to a processor of its own, for machines that nobody shares");
-  app.add_option("--cpu-isa", cpu_isa, "instructions that kernels may use at most (default: all that this machine has)")
-      ->check(CLI::IsMember(CpuIsaNames()));
-  app.add_flag("--unclamped-shared-expert", unclamped_shared_expert,
-               "do not clamp the shared expert, as the first release");
+  DeclareKernels(app);
 }
 
 void ModelFlags::DeclareSynthetic(CLI::App& app) {
@@ -152,6 +161,14 @@ Result<std::unique_ptr<Model>> ModelFlags::LoadModelToLook() const {
   flags.device = "cpu";
   flags.gpu_memory = 0;
   return flags.LoadModel();
+}
+
+Result<std::unique_ptr<Model>> ModelFlags::LoadModelToPlan() const {
+  if (config.empty() || !ckpt_path.empty()) return LoadModelToLook();
+  ModelOptions options;
+  options.config_path = config;
+  if (!data_format.empty()) options.numerics = NumericsFromName(data_format);
+  return Model::Outline(options);
 }
 
 Result<std::optional<ExpertPlacement>> ModelFlags::Placement(const Model& model) const {

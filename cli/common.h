@@ -15,8 +15,7 @@
 
 namespace vexil::cli {
 
-// --ckpt-path, --config, --data-format, --device, --gpu-memory, --threads, --kernels, --cpu-isa, --pin,
-// --unclamped-shared-expert.
+// Which model, where, and how it runs.
 struct ModelFlags {
   std::string ckpt_path;    // empty: models/tiny of the source or install tree
   std::string config;       // empty: beside the weights
@@ -32,7 +31,13 @@ struct ModelFlags {
   int64_t layers = 0;      // with synthetic weights: the first ones only
   int64_t max_context = 0;
 
+  // Everything that a command needs to run a model.
   void Declare(CLI::App& app);
+  // Only what says which model and where: --ckpt-path, --config, --data-format, --device, --gpu-memory,
+  // --unclamped-shared-expert.
+  void DeclareModel(CLI::App& app);
+  // --kernels, --cpu-isa.
+  void DeclareKernels(CLI::App& app);
   // --synthetic and --layers, for commands that need no text.
   void DeclareSynthetic(CLI::App& app);
   Result<std::string> CheckpointPath() const;
@@ -40,6 +45,9 @@ struct ModelFlags {
   Result<std::unique_ptr<Model>> LoadModel() const;
   // In host memory, whatever --device says: for commands that run nothing.
   Result<std::unique_ptr<Model>> LoadModelToLook() const;
+  // The same for commands that do not look at the weights either: a configuration without a checkpoint is enough
+  // (Model::Outline).
+  Result<std::unique_ptr<Model>> LoadModelToPlan() const;
   // Where the experts of a model in host memory would be. Empty without --gpu-memory.
   Result<std::optional<ExpertPlacement>> Placement(const Model& model) const;
   Result<std::unique_ptr<Tokenizer>> LoadTokenizer() const;

@@ -15,7 +15,7 @@ namespace {
 struct Flags {
   ModelFlags model;
   bool json = false, tensors = false;
-  int64_t tokens = 1;
+  int64_t tokens = 1, context = 4095;
 };
 
 struct Format {
@@ -159,29 +159,31 @@ Status Inspect(const Flags& f) {
 Status ShowPlan(const Flags& f) {
   Context ctx;
   VX_ASSIGN(ctx.device, ParseDevice(f.model.device));
-  VX_ASSIGN(const std::unique_ptr<Model> model, f.model.LoadModelToLook());
+  VX_ASSIGN(const std::unique_ptr<Model> model, f.model.LoadModelToPlan());
   VX_ASSIGN(const std::optional<ExpertPlacement> placement, f.model.Placement(*model));
   ctx.choice = f.model.ToEngineOptions().kernels;
   ctx.isa_limit = f.model.ToEngineOptions().cpu_isa;
-  VX_ASSIGN(const Plan plan, model->MakePlan(ctx, f.tokens));
-  Json::Array rows;
+  VX_ASSIGN(const Plan plan, model->MakePlan(ctx, f.tokens, f.context));
+  Json::Array calls;
   std::string text = fmt::format("{:<22} {:<32} {:>5}  {}\n", "where", "kernel", "calls", "better ones refused");
   for (const Plan::Entry& e : plan.entries()) {
-    text += fmt::format("{:<22} {:<32} {:>5}  {}\n", e.label, e.kernel, e.calls, e.refused);
+    const std::string kernel = (e.inside.empty() ? "" : "  ") + e.kernel;
+    text += fmt::format("{:<22} {:<32} {:>5}  {}\n", e.label, kernel, e.calls, e.refused);
     Json v;
     v.Set("where", e.label);
     v.Set("kernel", e.kernel);
     v.Set("calls", e.calls);
     v.Set("refused", e.refused);
-    rows.push_back(v);
+    if (!e.inside.empty()) v.Set("inside", e.inside);
+    calls.push_back(v);
   }
+  Json out;
+  out.Set("calls", std::move(calls));
   if (placement) {
-    Json v;
-    v.Set("placement", PlacementJson(*placement, model->config()));
-    rows.push_back(v);
+    out.Set("placement", PlacementJson(*placement, model->config()));
     text += PlacementText(*placement, model->config());
   }
-  return Print(f.json ? Json(std::move(rows)).ToText(1) + "\n" : text);
+  return Print(f.json ? out.ToText(1) + "\n" : text);
 }
 
 }  // namespace
@@ -189,7 +191,7 @@ Status ShowPlan(const Flags& f) {
 void AddInspect(CLI::App& app, Command& command) {
   CLI::App* sub = app.add_subcommand("inspect", "a checkpoint's configuration, formats, sizes and memory need");
   auto f = std::make_shared<Flags>();
-  f->model.Declare(*sub);
+  f->model.DeclareModel(*sub);
   sub->add_flag("--tensors", f->tensors, "list every tensor");
   sub->add_flag("--json", f->json, "as JSON");
   sub->callback([f, &command] { command.run = [f] { return Inspect(*f); }; });
@@ -197,10 +199,17 @@ void AddInspect(CLI::App& app, Command& command) {
 
 void AddPlan(CLI::App& app, Command& command) {
   CLI::App* sub = app.add_subcommand("plan", "the kernel of every op call, and why better ones refused");
+  sub->footer(
+      "An indented kernel is called by the one above. --config without --ckpt-path: a model in the published formats,\n"
+      "of which nothing else need be there.");
   auto f = std::make_shared<Flags>();
-  f->model.Declare(*sub);
+  f->model.DeclareModel(*sub);
+  f->model.DeclareKernels(*sub);
   sub->add_option("--tokens", f->tokens, "tokens of the step: 1 is decoding")
       ->check(CLI::Range(1, 65536))
+      ->capture_default_str();
+  sub->add_option("--context", f->context, "tokens before the step; behind 4095 every compressor completes an entry")
+      ->check(CLI::Range(0, 1 << 20))
       ->capture_default_str();
   sub->add_flag("--json", f->json, "as JSON");
   sub->callback([f, &command] { command.run = [f] { return ShowPlan(*f); }; });

@@ -67,7 +67,7 @@ TEST(ExpertPlacement, DeepSeekV4Flash) {
   const Result<ModelConfig> config =
       ModelConfig::ReadFile(std::string(VEXIL_SOURCE_DIR) + "/models/v4-flash/config.json");
   ASSERT_TRUE(config.ok()) << config.status().message();
-  const WeightSizes sizes = ModelWeights::SyntheticSizes(*config);
+  const WeightSizes sizes = ModelWeights::Outline(*config).Sizes();
   // Three matrices of 4096 x 2048: half a byte per code and a scale for every 32.
   constexpr int64_t kExpert = 3 * (4096 * 2048 / 2 + 4096 * 2048 / 32);
   ASSERT_EQ(sizes.expert_bytes, std::vector<int64_t>(43, kExpert));

@@ -240,21 +240,27 @@ WeightSizes ModelWeights::Sizes() const {
   return sizes;
 }
 
-WeightSizes ModelWeights::SyntheticSizes(const ModelConfig& c) {
+namespace {
+
+ModelWeights ReadSynthetic(const ModelConfig& c, SyntheticTensors& tensors) {
   ModelWeights w;
-  SyntheticTensors tensors(0);
   WeightReader(tensors, c).Read(w);
-  return w.Sizes();
+  w.stored_bytes = tensors.bytes();
+  w.has_quantized_linears = tensors.saw_quantized();
+  return w;
+}
+
+}  // namespace
+
+ModelWeights ModelWeights::Outline(const ModelConfig& c) {
+  SyntheticTensors tensors(0);
+  return ReadSynthetic(c, tensors);
 }
 
 Result<ModelWeights> ModelWeights::Synthetic(const ModelConfig& c, uint64_t seed, Device* device,
                                              std::optional<int64_t> budget, const Progress& progress) {
-  ModelWeights w;
   SyntheticTensors tensors(seed);
-  WeightReader(tensors, c).Read(w);
-  VX_TRY(tensors.TakeStatus());
-  w.stored_bytes = tensors.bytes();
-  w.has_quantized_linears = tensors.saw_quantized();
+  ModelWeights w = ReadSynthetic(c, tensors);
   const std::vector<int64_t> all(w.layers.size(), c.num_experts);
   w.placement_ = ExpertPlacement::Of(w.Sizes(), all);
   if (budget) {

@@ -91,8 +91,9 @@ class ModelWeights {
   static Result<ModelWeights> Synthetic(const ModelConfig& config, uint64_t seed, Device* device,
                                         std::optional<int64_t> budget = {}, const Progress& progress = {});
 
-  // What those take, without making them.
-  static WeightSizes SyntheticSizes(const ModelConfig& config);
+  // The same without making them: views with shapes and dtypes, whose addresses mean nothing. For arithmetic and dry
+  // runs.
+  static ModelWeights Outline(const ModelConfig& config);
 
   // Copies everything to the device, which must outlive the weights; the views then name device memory. Those of the
   // experts that the placement leaves in host memory name pinned memory, one expert after the other.

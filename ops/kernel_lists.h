@@ -17,7 +17,9 @@
 //   }
 #pragma once
 
-#define VX_CPU(op, id, fn) VX_KERNEL(op, id, kCpu, cpu, fn)
+#define VX_CPU(op, id, fn) VX_KERNEL(op, id, kCpu, cpu, fn, false)
+// A kernel that is made of calls of other ops (Kernel::of_ops).
+#define VX_CPU_OF_OPS(op, id, fn) VX_KERNEL(op, id, kCpu, cpu, fn, true)
 #if defined(__x86_64__)
 #define VX_CPU_X86(op, id, fn) VX_CPU(op, id, fn)
 #else
@@ -29,20 +31,22 @@
   VX_CPU_X86(op, folder "/cpu.avx2", op##Avx2)     \
   VX_CPU(op, folder "/cpu.portable", op##Portable)
 #if VX_WITH_CUDA
-#define VX_CUDA(op, id, fn) VX_KERNEL(op, id, kCuda, gpu, fn)
+#define VX_CUDA(op, id, fn) VX_KERNEL(op, id, kCuda, gpu, fn, false)
+#define VX_CUDA_OF_OPS(op, id, fn) VX_KERNEL(op, id, kCuda, gpu, fn, true)
 #else
 #define VX_CUDA(op, id, fn)
+#define VX_CUDA_OF_OPS(op, id, fn)
 #endif
 // Kernels of CUDA builds for sm_90a only (cuda_*.cu).
 #if VX_WITH_CUDA && VX_WITH_HOPPER
-#define VX_HOPPER(op, id, fn) VX_KERNEL(op, id, kCuda, gpu, fn)
+#define VX_HOPPER(op, id, fn) VX_KERNEL(op, id, kCuda, gpu, fn, false)
 #else
 #define VX_HOPPER(op, id, fn)
 #endif
 
-#define VX_DECLARE_KERNEL(op, id, dev, ns, fn)           \
+#define VX_DECLARE_KERNEL(op, id, dev, ns, fn, of_ops)   \
   namespace ns {                                         \
   Support fn##Supports(const Context&, const op::Args&); \
   Status fn(const Context&, const op::Args&);            \
   }
-#define VX_KERNEL_ENTRY(op, id, dev, ns, fn) {id, DeviceKind::dev, &ns::fn##Supports, &ns::fn},
+#define VX_KERNEL_ENTRY(op, id, dev, ns, fn, of_ops) {id, DeviceKind::dev, &ns::fn##Supports, &ns::fn, of_ops},

@@ -45,7 +45,8 @@ struct Context {
   CpuIsa isa_limit = kBestCpuIsa;  // CPU kernels that need more refuse
   Plan* plan = nullptr;            // set: record which kernel each call gets
   bool dry_run = false;            // resolve and record, run nothing
-  OpTrace* trace = nullptr;        // set: told of every call
+  OpTrace* trace = nullptr;        // set: told of every call but those inside a kernel
+  std::string_view inside;         // the id of the kernel that makes the call; empty: no kernel does
 
   // Whether a CPU kernel may use the instructions of a level.
   bool HasIsa(CpuIsa isa) const { return isa <= isa_limit && isa <= CpuIsaOfMachine(); }
@@ -82,6 +83,7 @@ struct Kernel {
   DeviceKind device;
   Support (*supports)(const Context&, const typename Op::Args&);
   Status (*run)(const Context&, const typename Op::Args&);
+  bool of_ops = false;  // made of calls of Run(): a dry run goes through them too
   bool plain() const { return id.ends_with(".plain"); }
 };
 
@@ -89,12 +91,19 @@ struct Kernel {
 template <class Op>
 std::span<const Kernel<Op>> Kernels();
 
+// The context of the calls that a kernel makes.
+template <class Op>
+Context Inside(Context ctx, const Kernel<Op>& k) {
+  ctx.trace = nullptr;
+  ctx.inside = k.id;
+  return ctx;
+}
+
 template <class Op>
 Status RunKernel(const Context& ctx, const Kernel<Op>& k, const typename Op::Args& args) {
-  if (ctx.trace == nullptr) return k.run(ctx, args);
-  ctx.trace->OnStart();
-  Status s = k.run(ctx, args);
-  ctx.trace->OnEnd(Op::kName, k.id, &args);
+  if (ctx.trace) ctx.trace->OnStart();
+  Status s = k.of_ops ? k.run(Inside(ctx, k), args) : k.run(ctx, args);
+  if (ctx.trace) ctx.trace->OnEnd(Op::kName, k.id, &args);
   return s;
 }
 
@@ -124,8 +133,8 @@ Status Run(const Context& ctx, const typename Op::Args& args) {
   VX_TRY(Op::Check(args));
   for (const Kernel<Op>& k : Kernels<Op>()) {
     if (!IsCandidate(ctx, k) || !k.supports(ctx, args)) continue;
-    if (ctx.plan) ctx.plan->Add(k.id, Refusals(ctx, args, &k));
-    return ctx.dry_run ? Status() : RunKernel(ctx, k, args);
+    if (ctx.plan) ctx.plan->Add(k.id, Refusals(ctx, args, &k), ctx.inside);
+    return ctx.dry_run && !k.of_ops ? Status() : RunKernel(ctx, k, args);
   }
   return Unsupported(std::string(Op::kName) + " has no kernel here (" + Refusals<Op>(ctx, args, nullptr) + ")");
 }

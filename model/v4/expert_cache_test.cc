@@ -195,7 +195,7 @@ TEST_P(HostExperts, TooLittlePinnedMemoryIsAnErrorThatSaysHowMuch) {
 
 TEST(HostExpertsOfSyntheticWeights, AreTheOnesThatWouldBeOnTheDevice) {
   const ModelConfig config = *ModelConfig::ReadFile(SourcePath("models/tiny/config.json"));
-  const WeightSizes sizes = ModelWeights::SyntheticSizes(config);
+  const WeightSizes sizes = ModelWeights::Outline(config).Sizes();
   SimulatedDevice device(SimulatedDevice::kMemory, false);
   const ModelWeights want = *ModelWeights::Synthetic(config, 5, &device);
   const ModelWeights got = *ModelWeights::Synthetic(config, 5, &device, sizes.fixed + 40 * sizes.expert_bytes[0]);

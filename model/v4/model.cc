@@ -77,23 +77,36 @@ std::unique_ptr<Model> Model::FromParts(ModelConfig config, ModelWeights weights
   return m;
 }
 
+// The configuration alone, of a model without a checkpoint.
+Status Model::ReadConfig(const ModelOptions& options) {
+  if (!options.config_path) return InvalidArgument("synthetic weights need a configuration; name one with --config");
+  config_path_ = *options.config_path;
+  VX_ASSIGN(config_, ModelConfig::ReadFile(config_path_));
+  if (options.layers > 0 && options.layers < config_.num_layers) {
+    config_.num_layers = options.layers;
+    config_.num_hash_layers = std::min(config_.num_hash_layers, config_.num_layers);
+    config_.compress_ratios.resize(size_t(config_.num_layers));
+  }
+  return {};
+}
+
+Result<std::unique_ptr<Model>> Model::Outline(const ModelOptions& options) {
+  std::unique_ptr<Model> m(new Model);
+  VX_TRY(m->ReadConfig(options));
+  m->weights_ = ModelWeights::Outline(m->config_);
+  VX_TRY(m->Finish(options));
+  return m;
+}
+
 Result<std::unique_ptr<Model>> Model::Synthetic(uint64_t seed, const ModelOptions& options) {
   std::unique_ptr<Model> m(new Model);
-  if (!options.config_path) return InvalidArgument("synthetic weights need a configuration; name one with --config");
-  m->config_path_ = *options.config_path;
-  VX_ASSIGN(m->config_, ModelConfig::ReadFile(m->config_path_));
-  ModelConfig& c = m->config_;
-  if (options.layers > 0 && options.layers < c.num_layers) {
-    c.num_layers = options.layers;
-    c.num_hash_layers = std::min(c.num_hash_layers, c.num_layers);
-    c.compress_ratios.resize(size_t(c.num_layers));
-  }
+  VX_TRY(m->ReadConfig(options));
   if (options.device.kind != DeviceKind::kCpu) {
     VX_ASSIGN(m->device_, OpenDevice(options.device));
   }
   std::optional<int64_t> budget = options.device_budget;
   if (m->device_ && !budget) budget = DefaultWeightBudget(m->device_->FreeBytes());
-  VX_ASSIGN(m->weights_, ModelWeights::Synthetic(c, seed, m->device_.get(), budget, options.progress));
+  VX_ASSIGN(m->weights_, ModelWeights::Synthetic(m->config_, seed, m->device_.get(), budget, options.progress));
   VX_TRY(m->Finish(options));
   return m;
 }
@@ -238,15 +251,17 @@ Status Model::Step(const Context& ctx, StatePool& pool, std::span<const Sequence
   return {};
 }
 
-Result<Plan> Model::MakePlan(Context ctx, int64_t tokens) const {
+Result<Plan> Model::MakePlan(Context ctx, int64_t tokens, int64_t context) const {
   Plan plan;
   Arena arena;
   ctx.plan = &plan;
   ctx.workspace = &arena;
   ctx.dry_run = true;
   VX_ASSIGN(const std::unique_ptr<StatePool> pool,
-            StatePool::Create(StateLayout::For(config_, numerics_), 1, tokens / kPageTokens + 1));
+            StatePool::Create(StateLayout::For(config_, numerics_), 1, (context + tokens) / kPageTokens + 1));
   VX_ASSIGN(SequenceState sequence, pool->NewSequence());
+  VX_TRY(pool->Reserve(sequence, context));
+  pool->Advance(sequence, context);
   const std::vector<int32_t> ids(size_t(tokens), 0);
   const SequenceChunk chunk{&sequence, ids, LogitRows::kLast};
   VX_ASSIGN(const StepBatch batch, BuildStep(*pool, {&chunk, 1}, config_.vocab_size));

@@ -17,7 +17,7 @@ struct ModelOptions {
   bool clamp_shared_expert = true;
   // Unset: config.json beside the weights, or the metadata of a GGUF file.
   std::optional<std::string> config_path;
-  // Only the first layers; 0: all. For measuring parts of a model that does not fit (Synthetic only).
+  // Only the first layers; 0: all. For measuring parts of a model that does not fit (not for Load).
   int64_t layers = 0;
   // An accelerator gets a copy of the weights and of everything else that steps read.
   DeviceId device;
@@ -44,6 +44,9 @@ class Model {
   // A model of random weights (ModelWeights::Synthetic) for the configuration in options.config_path. It has no
   // files().
   static Result<std::unique_ptr<Model>> Synthetic(uint64_t seed, const ModelOptions& options);
+
+  // The same without weights (ModelWeights::Outline), in host memory: for MakePlan() and PlacementFor(), nothing else.
+  static Result<std::unique_ptr<Model>> Outline(const ModelOptions& options);
 
   // Copies a model in host memory to an accelerator, which it then owns, and runs there from now on. What Load does
   // for options.device. After an error the model is of no use.
@@ -75,11 +78,13 @@ class Model {
   Status Step(const Context& ctx, StatePool& pool, std::span<const SequenceChunk> chunks, MutTensorView logits,
               const v4::Observer* observer = nullptr) const;
 
-  // The kernel of every op call of a step of `tokens` tokens, without running it.
-  Result<Plan> MakePlan(Context ctx, int64_t tokens) const;
+  // The kernel of every op call of a step of `tokens` tokens of one sequence, `context` tokens before them, without
+  // running it.
+  Result<Plan> MakePlan(Context ctx, int64_t tokens, int64_t context = 0) const;
 
  private:
   Model() = default;
+  Status ReadConfig(const ModelOptions& options);
   Status Finish(const ModelOptions& options);
   Status FinishOnDevice();
   Status ForwardOnDevice(const Context& ctx, StatePool& pool, const StepBatch& batch, MutTensorView logits,

@@ -9,12 +9,7 @@ Support BlockLinearByLinearSupports(const Context& ctx, const BlockLinear::Args&
   return {};
 }
 
-Status BlockLinearByLinear(const Context& ctx, const BlockLinear::Args& a) {
-  Context inner = ctx;  // the blocks are no op calls of the model
-  inner.plan = nullptr;
-  inner.trace = nullptr;
-  return RunByLinear(inner, a, Run<Linear>);
-}
+Status BlockLinearByLinear(const Context& ctx, const BlockLinear::Args& a) { return RunByLinear(ctx, a, Run<Linear>); }
 
 Status LinearPlain(const Context& ctx, const Linear::Args& a);
 

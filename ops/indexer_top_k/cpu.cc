@@ -8,7 +8,7 @@ Support IndexerTopKPlainSupports(const Context&, const IndexerTopK::Args&) { ret
 
 // Token by token, all scores of it.
 Status IndexerTopKPlain(const Context& ctx, const IndexerTopK::Args& a) {
-  Context inside = Inside(ctx);
+  Context inside = ctx;
   inside.choice = KernelChoice::kPlain;
   std::vector<float> memory(static_cast<size_t>(a.max_count));
   const MutTensorView scores(memory.data(), DType::kF32, {1, a.max_count});

@@ -84,10 +84,12 @@ Status Choose(const Context& ctx, const IndexerTopK::Args& a, int64_t begin, int
     part.count = counts;
     part.block_table = a.block_table.Columns(first / per_block, a.block_table.dim(1));
     VX_TRY(Run<IndexerScores>(ctx, part));
+    if (ctx.dry_run) continue;
     ctx.For(n, 1, [&](int64_t from, int64_t to) {
       for (int64_t i = from; i < to; ++i) choices[size_t(i)].Add(scores.Row<float>(i), count[i], first);
     });
   }
+  if (ctx.dry_run) return {};
   ctx.For(n, 1, [&](int64_t from, int64_t to) {
     for (int64_t i = from; i < to; ++i) choices[size_t(i)].Finish(a.indices.MutRow<int32_t>(begin + i));
   });
@@ -103,7 +105,7 @@ Support IndexerTopKStripsSupports(const Context& ctx, const IndexerTopK::Args&) 
 
 Status IndexerTopKStrips(const Context& ctx, const IndexerTopK::Args& a) {
   for (int64_t begin = 0; begin < a.q.dim(0); begin += kTokens) {
-    VX_TRY(Choose(Inside(ctx), a, begin, std::min(begin + kTokens, a.q.dim(0))));
+    VX_TRY(Choose(ctx, a, begin, std::min(begin + kTokens, a.q.dim(0))));
   }
   return {};
 }

@@ -10,7 +10,6 @@ constexpr int64_t kMaxScores = int64_t(1) << 24;
 Support IndexerTopKTwoOpsSupports(const Context&, const IndexerTopK::Args&) { return {}; }
 
 Status IndexerTopKTwoOps(const Context& ctx, const IndexerTopK::Args& a) {
-  const Context inside = Inside(ctx);
   const Arena::Scope scope(*ctx.workspace);
   const int64_t n = a.q.dim(0), columns = std::max<int64_t>(1, a.max_count);
   const int64_t tokens = std::max<int64_t>(1, std::min(n, kMaxScores / columns));
@@ -18,8 +17,8 @@ Status IndexerTopKTwoOps(const Context& ctx, const IndexerTopK::Args& a) {
   for (int64_t begin = 0; begin < n; begin += tokens) {
     const int64_t end = std::min(begin + tokens, n);
     const MutTensorView part = scores.Rows(0, end - begin);
-    VX_TRY(Run<IndexerScores>(inside, ScoresOf(a, begin, end, part)));
-    VX_TRY(Run<TopK>(inside, TopKOf(a, begin, end, part)));
+    VX_TRY(Run<IndexerScores>(ctx, ScoresOf(a, begin, end, part)));
+    VX_TRY(Run<TopK>(ctx, TopKOf(a, begin, end, part)));
   }
   return {};
 }

@@ -43,11 +43,4 @@ inline TopK::Args TopKOf(const IndexerTopK::Args& a, int64_t begin, int64_t end,
   return {.scores = scores, .count = a.count.Rows(begin, end), .indices = a.indices.Rows(begin, end)};
 }
 
-// The context for ops inside a kernel: the plan and the trace see the kernel alone.
-inline Context Inside(Context ctx) {
-  ctx.plan = nullptr;
-  ctx.trace = nullptr;
-  return ctx;
-}
-
 }  // namespace vexil
