@@ -157,12 +157,12 @@ Status BenchModel(const Model& model, EngineOptions engine_options, const ModelB
       std::max(Longest(options.contexts) + kWarmUpSteps + options.steps, Longest(options.prompts)) + 1;
   engine_options.kept_prompts = 0;
   engine_options.max_sequences = Longest(options.batches) + 1;
-  engine_options.max_context = longest;
+  if (engine_options.max_context == 0) engine_options.max_context = longest;
   VX_ASSIGN(const std::unique_ptr<Engine> engine, Engine::Create(model, engine_options));
   if (engine->max_context() < longest) {
-    return InvalidArgument(
-        fmt::format("the lists need a context of {} tokens, expected at most {}, which the model allows", longest,
-                    engine->max_context()));
+    return InvalidArgument(fmt::format(
+        "the lists need a context of {} tokens, expected at most {}, which {} allows", longest, engine->max_context(),
+        engine->max_context() == engine_options.max_context ? "--max-context" : "the model"));
   }
   ModelBench bench(model, *engine, options, engine->max_step_tokens(), on_row, on_progress, cancelled);
   VX_TRY(bench.Decode());

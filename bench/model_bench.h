@@ -28,8 +28,9 @@ struct ModelBenchRow {
 
 // The sequences of a decode row have a computed context in memory of their own: one is read, the others are its copies.
 // They go on with different tokens. Greedy sampling is part of a step. Prompts are read as the engine does it, in steps
-// of EngineOptions::max_step_tokens. `engine` says how to run; the sizes that the lists need are set here.
-// Errors: of the model; kInvalidArgument for a list beyond the model's context; kCancelled.
+// of EngineOptions::max_step_tokens. `engine` says how to run; the number of sequences, and the context
+// where it is 0, are set to what the lists need.
+// Errors: of the model; kInvalidArgument for a list beyond the context of the model or of `engine`; kCancelled.
 Status BenchModel(const Model& model, EngineOptions engine, const ModelBenchOptions& options,
                   const std::function<void(const ModelBenchRow&)>& on_row,
                   const std::function<void(const std::string&)>& on_progress, const std::atomic<bool>& cancelled);

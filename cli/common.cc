@@ -67,6 +67,12 @@ Result<std::unique_ptr<Tokenizer>> GgufTokenizer(const std::string& path) {
 
 int64_t BytesOfGib(double gib) { return int64_t(gib * double(int64_t(1) << 30)); }
 
+// Memory that is short after --gpu-memory has asked for it is the user's matter.
+Status BlameGpuMemory(Status status) {
+  if (status.code() != Code::kResourceExhausted) return status;
+  return InvalidArgument(fmt::format("--gpu-memory: {}", status.message()));
+}
+
 std::atomic<Engine*> interrupt_target{nullptr};
 std::atomic<bool> was_interrupted{false};
 
@@ -141,17 +147,16 @@ Result<std::unique_ptr<Model>> ModelFlags::LoadModel() const {
   if (!config.empty()) options.config_path = config;
   options.clamp_shared_expert = !unclamped_shared_expert;
   options.layers = layers;
-  std::unique_ptr<Model> model;
+  Result<std::unique_ptr<Model>> model = nullptr;
   if (synthetic >= 0) {
-    VX_ASSIGN(model, Model::Synthetic(uint64_t(synthetic), options));
+    model = Model::Synthetic(uint64_t(synthetic), options);
   } else {
     VX_ASSIGN(const std::string path, CheckpointPath());
-    VX_ASSIGN(model, Model::Load(path, options));
+    model = Model::Load(path, options);
   }
-  if (model->expert_cache()) {
-    ClearProgress();
-    PrintError(model->weights().placement().Summary() + "\n");
-  }
+  ClearProgress();
+  if (!model.ok()) return options.device_budget ? BlameGpuMemory(std::move(model).TakeError()) : std::move(model);
+  if ((*model)->expert_cache()) PrintError((*model)->weights().placement().Summary() + "\n");
   return model;
 }
 
@@ -173,8 +178,9 @@ Result<std::unique_ptr<Model>> ModelFlags::LoadModelToPlan() const {
 
 Result<std::optional<ExpertPlacement>> ModelFlags::Placement(const Model& model) const {
   if (gpu_memory <= 0) return std::optional<ExpertPlacement>();
-  VX_ASSIGN(ExpertPlacement placement, model.PlacementFor(BytesOfGib(gpu_memory)));
-  return std::optional(std::move(placement));
+  Result<ExpertPlacement> placement = model.PlacementFor(BytesOfGib(gpu_memory));
+  if (!placement.ok()) return BlameGpuMemory(std::move(placement).TakeError());
+  return std::optional(*std::move(placement));
 }
 
 Result<std::unique_ptr<Tokenizer>> ModelFlags::LoadTokenizer() const {

@@ -153,8 +153,15 @@ Status Logits(const Flags& f) {
   EngineOptions options = f.model.ToEngineOptions();
   options.max_sequences = 1;
   options.kept_prompts = 0;
-  for (const auto& ids : lists) options.max_context = std::max<int64_t>(options.max_context, int64_t(ids.size()));
+  size_t longest = 0;
+  for (const auto& ids : lists) longest = std::max(longest, ids.size());
+  if (options.max_context == 0) options.max_context = int64_t(longest);
   VX_ASSIGN(const std::unique_ptr<Engine> engine, Engine::Create(*model, options));
+  if (int64_t(longest) > engine->max_context()) {
+    return InvalidArgument(fmt::format("{}: found a list of {} tokens, expected at most {}, which {} allows", f.tokens,
+                                       longest, engine->max_context(),
+                                       engine->max_context() == f.model.max_context ? "--max-context" : "the model"));
+  }
   std::vector<TensorDeclaration> tensors;
   for (size_t i = 0; i < lists.size(); ++i)
     ListOutput(f, model->config(), i, int64_t(lists[i].size())).Declare(tensors);

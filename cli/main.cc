@@ -59,8 +59,10 @@ int Main(int argc, char** argv) {
     return 2;
   }
   const Status status = command.run();
-  if (!status.ok() && status.code() != Code::kCancelled) PrintError(fmt::format("vexil: {}\n", status.message()));
-  return status.ok() ? command.exit_status : ExitStatus(status.code());
+  if (status.ok()) return command.exit_status;
+  ClearProgress();
+  if (status.code() != Code::kCancelled) PrintError(fmt::format("vexil: {}\n", status.message()));
+  return ExitStatus(status.code());
 }
 
 }  // namespace

@@ -128,6 +128,43 @@ class CliTest(unittest.TestCase):
         self.refused(*grid, "--csv", os.path.join(self.folder, "no/such"), says="cannot write")
         self.refused("bench", "model", "--context", "32K", says="expected at most 4096, which the model allows")
         self.refused("bench", "model", "--context", "0.5K", says="512 or 4K")
+        self.refused(*grid, "--max-context", "1027", says="need a context of 1031 tokens, expected at most 1027, which --max-context allows")
+        self.assertEqual(run(*grid, "--max-context", "1031").returncode, 0)
+
+    def test_plan_names_every_kernel(self):
+        for tokens in ("1", "300"):
+            calls = json.loads(run("plan", "--json", "--tokens", tokens).stdout)["calls"]
+            ops = {call["kernel"].split("/")[0] for call in calls}
+            with open(os.path.join(ROOT, "ops/ops.inc"), encoding="utf-8") as f:
+                known = {line.split()[1].rstrip(")") for line in f if line.startswith("VX_OP(")}
+            inside = {call["kernel"].split("/")[0] for call in calls if call.get("inside", "").startswith("indexer_top_k/")}
+            self.assertEqual(known - ops, {"argmax", "sample", "top_k", "quantize_int8"})  # of the sampler; of other kernels and formats
+            self.assertEqual(inside, {"indexer_scores"})
+        self.assertNotIn("indexer_top_k", run("plan", "--context", "0").stdout.decode())
+
+    def test_plan_needs_no_checkpoint(self):
+        published = ["plan", "--config", os.path.join(ROOT, "models/v4-flash/config.json")]
+        plan = json.loads(run(*published, "--gpu-memory", "134", "--json").stdout)
+        self.assertEqual(plan["placement"]["slots"], 256)
+        self.assertEqual(plan["calls"][-1]["where"], "head")
+        self.assertIn(b"routed experts on the device", run(*published, "--gpu-memory", "134").stdout)
+        self.refused(*published, "--gpu-memory", "10", says="--gpu-memory: the weights may take 10.00 GiB of device memory, expected at least")
+        self.refused("inspect", "--gpu-memory", "0.001", says="--gpu-memory: the weights may take 1.02 MiB")
+
+    def test_a_context_that_is_too_short(self):
+        tokens = self.file("tokens.json", b"[[5], [1, 2, 3]]")
+        logits = ["logits", "--tokens", tokens, "--output", os.path.join(self.folder, "logits")]
+        self.refused(*logits, "--max-context", "2", says="found a list of 3 tokens, expected at most 2, which --max-context allows")
+        self.assertEqual(run(*logits, "--max-context", "3").returncode, 0)
+        self.file("tokens.json", json.dumps([[7] * 4097]).encode())
+        self.refused(*logits, says="found a list of 4097 tokens, expected at most 4096, which the model allows")
+
+    def test_a_suite_with_an_error_names_its_place(self):
+        good = b'{"kind": "a", "text": "\xef\xbd\x9c"}\n\n'
+        for line, says in ((b'{"kind": 1,,}', "s.jsonl: line 3, column 12: "), (b'"x"', "s.jsonl: line 3: expected an object"),
+                           (b'{"kind": "\\ud83d"}', "s.jsonl: line 3, column 11: a \\u escape of half")):  # fmt: skip
+            suite = self.file("s.jsonl", good.replace(b"\xef\xbd\x9c", "<｜Assistant｜></think>x".encode()) + line)
+            self.refused("eval", "--suite", suite, says=says)
 
     def test_a_program_that_was_installed_finds_its_model(self):
         os.makedirs(os.path.join(self.folder, "bin"))
