@@ -26,7 +26,10 @@ MODES = {  # small files, so that there is something to keep
     "shard": ["shard", "--model-parallel", "4", "--o-groups", "2"],
     "quantize": ["quantize", "--experts", "int8", "--max-shard-size", "1MB"],
     "unshard": ["unshard"],
+    "gguf": ["gguf"],
+    "ungguf": ["ungguf", "--max-shard-size", "1MB"],
 }
+SOURCES = {"quantize": "dequantize", "unshard": "shard", "ungguf": "gguf"}  # whose output; of the others: tiny
 ENOUGH_KILLS = 10  # so many that some must have been in time
 
 
@@ -64,7 +67,7 @@ def kill_runs(vexil, mode, source, kills, rng, work):
             killed += process.wait() == -signal.SIGKILL
             if rng.random() < 0.6:
                 break
-        resumed += os.path.isdir(out_dir) and any(n.endswith(".safetensors") for n in os.listdir(out_dir))
+        resumed += os.path.isdir(out_dir) and any(n.endswith((".safetensors", ".gguf")) for n in os.listdir(out_dir))
         succeed(command(vexil, mode, source, out_dir))
         got = contents(out_dir)
         if got != want:
@@ -200,15 +203,12 @@ def main():
         if args.only != "kills":
             fault_runs(args.vexil, work)
         if args.only != "faults":
-            sources = {"dequantize": TINY, "shard": TINY}
+            done = {}
             for mode in MODES:
                 folder = os.path.join(work, mode)
                 os.mkdir(folder)
-                done = kill_runs(args.vexil, mode, sources[mode], args.kills, rng, folder)
-                if mode == "dequantize":
-                    sources["quantize"] = done
-                if mode == "shard":
-                    sources["unshard"] = done
+                source = done[SOURCES[mode]] if mode in SOURCES else TINY
+                done[mode] = kill_runs(args.vexil, mode, source, args.kills, rng, folder)
     return 0
 
 
