@@ -44,64 +44,49 @@ void Shorten(Json& config, const char* key, int64_t layers) {
     list->array()->resize(size_t(layers));
 }
 
-class WeightStream : public TensorStream {
- public:
-  explicit WeightStream(RandomTensor tensor) : tensor_(std::move(tensor)) {}
-  Status Fill(int64_t begin, std::span<uint8_t> out, Scratch&) override {
-    tensor_.FillWeight(begin, out);
-    return {};
-  }
+// How the bytes of a stored tensor are made: those from `begin` on.
+using FillFunction = void (*)(const RandomTensor& tensor, int64_t begin, std::span<uint8_t> out);
 
- private:
-  const RandomTensor tensor_;
-};
-
-class ScaleStream : public TensorStream {
- public:
-  explicit ScaleStream(RandomTensor tensor) : tensor_(std::move(tensor)) {}
-  Status Fill(int64_t begin, std::span<uint8_t> out, Scratch&) override {
-    tensor_.FillScale(begin, out);
-    return {};
-  }
-
- private:
-  const RandomTensor tensor_;
-};
-
-class DequantizedStream : public TensorStream {
- public:
-  explicit DequantizedStream(RandomTensor tensor) : tensor_(std::move(tensor)) {}
-  Status Fill(int64_t begin, std::span<uint8_t> out, Scratch&) override {
-    constexpr int64_t kElement = sizeof(uint16_t);
-    tensor_.FillDequantizedRows(begin / kElement / tensor_.spec().dims[1],
-                                {reinterpret_cast<uint16_t*>(out.data()), out.size() / kElement});
-    return {};
-  }
-
- private:
-  const RandomTensor tensor_;
-};
-
-template <class Stream>
-SafetensorsTensor Streamed(const StoredTensor& stored, int64_t granule, const TensorSpec& spec, uint64_t seed,
-                           int64_t experts) {
-  return {.declaration = {stored.name, stored.dtype, stored.dims}, .granule = granule, .open = [spec, seed, experts] {
-            return std::make_unique<Stream>(RandomTensor(spec, seed, experts));
-          }};
+void FillWeight(const RandomTensor& tensor, int64_t begin, std::span<uint8_t> out) { tensor.FillWeight(begin, out); }
+void FillScale(const RandomTensor& tensor, int64_t begin, std::span<uint8_t> out) { tensor.FillScale(begin, out); }
+void FillDequantized(const RandomTensor& tensor, int64_t begin, std::span<uint8_t> out) {
+  constexpr int64_t kElement = sizeof(uint16_t);
+  tensor.FillDequantizedRows(begin / kElement / tensor.spec().dims[1],
+                             {reinterpret_cast<uint16_t*>(out.data()), out.size() / kElement});
 }
+
+class RandomStream : public TensorStream {
+ public:
+  RandomStream(RandomTensor tensor, FillFunction fill) : tensor_(std::move(tensor)), fill_(fill) {}
+  Status Fill(int64_t begin, std::span<uint8_t> out, Scratch&) override {
+    fill_(tensor_, begin, out);
+    return {};
+  }
+
+ private:
+  const RandomTensor tensor_;
+  const FillFunction fill_;
+};
 
 void AddTensors(const TensorSpec& spec, const MakeOptions& options, int64_t experts,
                 std::vector<SafetensorsTensor>& out) {
+  const auto add = [&](const StoredTensor& stored, int64_t granule, FillFunction fill) {
+    out.push_back({.declaration = {stored.name, stored.dtype, stored.dims},
+                   .granule = granule,
+                   .open = [spec, seed = options.seed, experts, fill] {
+                     return std::make_unique<RandomStream>(RandomTensor(spec, seed, experts), fill);
+                   }});
+  };
   const std::vector<StoredTensor> stored = PublishedForm(spec);
   const bool scaled = stored.size() > 1;
   if (scaled && options.plan == DTypePlan::kBf16) {
     const StoredTensor plain{spec.name, DType::kBF16, spec.dims};
-    out.push_back(Streamed<DequantizedStream>(plain, spec.dims[1] * BytesOf(plain.dtype), spec, options.seed, experts));
+    add(plain, spec.dims[1] * BytesOf(plain.dtype), FillDequantized);
     return;
   }
   const int64_t unit = BytesOf(stored[0].dtype) * (spec.role == TensorRole::kTable ? spec.dims[1] : 1);
-  out.push_back(Streamed<WeightStream>(stored[0], unit, spec, options.seed, experts));
-  if (scaled) out.push_back(Streamed<ScaleStream>(stored[1], 1, spec, options.seed, experts));
+  add(stored[0], unit, FillWeight);
+  if (scaled) add(stored[1], 1, FillScale);
 }
 
 DraftLayout Drafts(const Json& config, int64_t blocks) {
