@@ -2,6 +2,7 @@
 #include <cmath>
 #include <vector>
 
+#include "ops/compress_overlap/channels.h"
 #include "ops/compress_overlap/compress_overlap.h"
 #include "ops/elements.h"
 #include "ops/fault.h"
@@ -14,9 +15,6 @@ Support CompressOverlapPlainSupports(const Context&, const CompressOverlap::Args
 }
 
 namespace {
-
-// Channels per piece of work.
-constexpr int64_t kChannels = 64;
 
 // One sequence's ring: the kv and score rows by position.
 class Ring {
@@ -96,14 +94,9 @@ void CompressChannels(const CompressOverlap::Args& a, int64_t s, int64_t begin, 
 }  // namespace
 
 Status CompressOverlapPlain(const Context& ctx, const CompressOverlap::Args& a) {
-  const int64_t d = a.entries.dim(1), ranges = (d + kChannels - 1) / kChannels;
   WithFloatType(a.entries.dtype(), [&](auto element) {
-    ctx.For(a.slot.dim(0) * ranges, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t item = begin; item < end; ++item) {
-        const int64_t channel = item % ranges * kChannels;
-        CompressChannels<decltype(element)>(a, item / ranges, channel, std::min(channel + kChannels, d));
-      }
-    });
+    ForChannels(ctx, a.slot.dim(0), a.entries.dim(1), 1,
+                [&](int64_t s, int64_t begin, int64_t end) { CompressChannels<decltype(element)>(a, s, begin, end); });
   });
   return {};
 }

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "ops/compress_overlap/channels.h"
 #include "ops/compress_running/compress_running.h"
 #include "ops/elements.h"
 #include "ops/fault.h"
@@ -13,9 +14,6 @@ Support CompressRunningPlainSupports(const Context&, const CompressRunning::Args
 }
 
 namespace {
-
-// Channels per piece of work.
-constexpr int64_t kChannels = 64;
 
 // Where the running softmax after one position is stored.
 struct State {
@@ -74,14 +72,9 @@ void CompressChannels(const CompressRunning::Args& a, int64_t s, int64_t begin, 
 }  // namespace
 
 Status CompressRunningPlain(const Context& ctx, const CompressRunning::Args& a) {
-  const int64_t d = a.kv.dim(1), ranges = (d + kChannels - 1) / kChannels;
   WithFloatType(a.entries.dtype(), [&](auto element) {
-    ctx.For(a.slot.dim(0) * ranges, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t item = begin; item < end; ++item) {
-        const int64_t channel = item % ranges * kChannels;
-        CompressChannels<decltype(element)>(a, item / ranges, channel, std::min(channel + kChannels, d));
-      }
-    });
+    ForChannels(ctx, a.slot.dim(0), a.kv.dim(1), 1,
+                [&](int64_t s, int64_t begin, int64_t end) { CompressChannels<decltype(element)>(a, s, begin, end); });
   });
   return {};
 }

@@ -7,8 +7,7 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
-#include <algorithm>
-
+#include "ops/compress_overlap/channels.h"
 #include "ops/compress_running/compress_running.h"
 #include "ops/elements.h"
 #include "ops/vectors/levels.h"
@@ -17,8 +16,6 @@
 HWY_BEFORE_NAMESPACE();
 namespace vexil::cpu::HWY_NAMESPACE {
 namespace {
-
-inline constexpr int64_t kChannels = 64;  // per piece of work
 
 // Where the running softmax after one position is stored.
 struct SoftmaxState {
@@ -71,16 +68,9 @@ void CompressChannels(const CompressRunning::Args& a, int64_t s, int64_t begin, 
 }
 
 Status CompressRunningVectors(const Context& ctx, const CompressRunning::Args& a) {
-  const int64_t d = a.kv.dim(1), ranges = (d + kChannels - 1) / kChannels;
-  // One token of a sequence is not worth a second thread.
-  const int64_t grain = a.kv.dim(0) > 4 * a.slot.dim(0) ? 1 : 16;
   WithFloatType(a.entries.dtype(), [&](auto element) {
-    ctx.For(a.slot.dim(0) * ranges, grain, [&](int64_t begin, int64_t end) {
-      for (int64_t item = begin; item < end; ++item) {
-        const int64_t channel = item % ranges * kChannels;
-        CompressChannels<decltype(element)>(a, item / ranges, channel, std::min(channel + kChannels, d));
-      }
-    });
+    ForChannels(ctx, a.slot.dim(0), a.kv.dim(1), VectorGrain(a.kv.dim(0), a.slot.dim(0)),
+                [&](int64_t s, int64_t begin, int64_t end) { CompressChannels<decltype(element)>(a, s, begin, end); });
   });
   return {};
 }

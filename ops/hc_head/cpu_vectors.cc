@@ -6,7 +6,6 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
-#include "ops/elements.h"
 #include "ops/hc_head/hc_head.h"
 #include "ops/hc_pre/hc_math.h"
 #include "ops/hc_pre/mixes-inl.h"
@@ -31,14 +30,9 @@ void HcHeadTokens(const HcHead::Args& a, int64_t begin, int64_t end, const float
 }
 
 Status HcHeadVectors(const Context& ctx, const HcHead::Args& a) {
-  const Arena::Scope scope(*ctx.workspace);
-  float* mixes = ctx.workspace->Allocate<float>(a.h.dim(0) * a.fn.dim(0));
-  WithFloatType(a.h.dtype(), [&](auto e) {
-    using T = decltype(e);
-    MultiplyStreams<T>(ctx, a.h, a.fn, mixes,
-                       [&](int64_t begin, int64_t end) { HcHeadTokens<T>(a, begin, end, mixes); });
+  return WithMixes(ctx, a.h, a.fn, [&](auto element, int64_t begin, int64_t end, float* mixes) {
+    HcHeadTokens<decltype(element)>(a, begin, end, mixes);
   });
-  return {};
 }
 
 }  // namespace
@@ -48,12 +42,7 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace vexil::cpu {
 
-static Support HcHeadVectorsSupport(const Context& ctx, const HcHead::Args& a) {
-  VX_REQUIRE(ctx.workspace != nullptr, "needs a workspace");
-  VX_REQUIRE(IsFloat(a.h.dtype()), "h must be F32 or BF16");
-  VX_REQUIRE(a.h.dim(2) % 16 == 0, "D must be a multiple of 16");
-  return {};
-}
+static Support HcHeadVectorsSupport(const Context& ctx, const HcHead::Args& a) { return VectorsTakeStreams(ctx, a.h); }
 
 HWY_EXPORT(HcHeadVectors);
 VX_VECTOR_KERNELS(HcHead)

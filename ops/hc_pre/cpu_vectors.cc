@@ -7,7 +7,7 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
-#include "ops/elements.h"
+#include "ops/hc_pre/hc_math.h"
 #include "ops/hc_pre/hc_pre.h"
 #include "ops/hc_pre/mixes-inl.h"
 #include "ops/hc_pre/split_mixes.h"
@@ -81,14 +81,9 @@ void HcPreTokens(const HcPre::Args& a, int64_t begin, int64_t end, float* mixes)
 }
 
 Status HcPreVectors(const Context& ctx, const HcPre::Args& a) {
-  const Arena::Scope scope(*ctx.workspace);
-  float* mixes = ctx.workspace->Allocate<float>(a.h.dim(0) * a.fn.dim(0));
-  WithFloatType(a.h.dtype(), [&](auto e) {
-    using T = decltype(e);
-    MultiplyStreams<T>(ctx, a.h, a.fn, mixes,
-                       [&](int64_t begin, int64_t end) { HcPreTokens<T>(a, begin, end, mixes); });
+  return WithMixes(ctx, a.h, a.fn, [&](auto element, int64_t begin, int64_t end, float* mixes) {
+    HcPreTokens<decltype(element)>(a, begin, end, mixes);
   });
-  return {};
 }
 
 }  // namespace
@@ -98,12 +93,7 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace vexil::cpu {
 
-static Support HcPreVectorsSupport(const Context& ctx, const HcPre::Args& a) {
-  VX_REQUIRE(ctx.workspace != nullptr, "needs a workspace");
-  VX_REQUIRE(IsFloat(a.h.dtype()), "h must be F32 or BF16");
-  VX_REQUIRE(a.h.dim(2) % 16 == 0, "D must be a multiple of 16");
-  return {};
-}
+static Support HcPreVectorsSupport(const Context& ctx, const HcPre::Args& a) { return VectorsTakeStreams(ctx, a.h); }
 
 HWY_EXPORT(HcPreVectors);
 VX_VECTOR_KERNELS(HcPre)

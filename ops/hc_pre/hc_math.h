@@ -8,8 +8,17 @@
 #include "base/tensor.h"
 #include "ops/elements.h"
 #include "ops/fault.h"
+#include "ops/op.h"
 
 namespace vexil::cpu {
+
+// Whether the kernels in vectors take streams h.
+inline Support VectorsTakeStreams(const Context& ctx, const TensorView& h) {
+  VX_REQUIRE(ctx.workspace != nullptr, "needs a workspace");
+  VX_REQUIRE(IsFloat(h.dtype()), "h must be F32 or BF16");
+  VX_REQUIRE(h.dim(2) % 16 == 0, "D must be a multiple of 16");
+  return {};
+}
 
 inline float Sigmoid(float x) { return 1.0f / (1.0f + std::exp(-x)); }
 

@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "ops/elements.h"
 #include "ops/op.h"
 #include "ops/vectors/pack-inl.h"
 
@@ -104,6 +105,19 @@ void MultiplyStreams(const Context& ctx, const TensorView& h, const TensorView& 
             for (int64_t i = begin; i < end; ++i) multiply(i / groups, i % groups);
           });
   ctx.For(n, 2, finish);
+}
+
+// All of an op: the products in scratch memory [n, rows], then finish(element, begin, end, products) for all tokens in
+// pieces, `element` of h's type.
+template <class F>
+Status WithMixes(const Context& ctx, const TensorView& h, const TensorView& fn, const F& finish) {
+  const Arena::Scope scope(*ctx.workspace);
+  float* mixes = ctx.workspace->Allocate<float>(h.dim(0) * fn.dim(0));
+  WithFloatType(h.dtype(), [&](auto element) {
+    MultiplyStreams<decltype(element)>(ctx, h, fn, mixes,
+                                       [&](int64_t begin, int64_t end) { finish(element, begin, end, mixes); });
+  });
+  return {};
 }
 
 // 1 / sqrt( mean of the squares of token t + eps ).

@@ -4,28 +4,6 @@
 
 namespace vexil::cpu {
 
-Support LinearAvx512Supports(const Context& ctx, const Linear::Args& a) {
-  return VectorsSupport(ctx, a.x, CpuIsa::kAvx512);
-}
-Status LinearAvx512(const Context& ctx, const Linear::Args& a) {
-  const Arena::Scope scope(*ctx.workspace);
-  return MultiplyVectors(ctx, ProductOf(ctx, a), CpuIsa::kAvx512);
-}
-
-Support LinearAvx2Supports(const Context& ctx, const Linear::Args& a) {
-  return VectorsSupport(ctx, a.x, CpuIsa::kAvx2);
-}
-Status LinearAvx2(const Context& ctx, const Linear::Args& a) {
-  const Arena::Scope scope(*ctx.workspace);
-  return MultiplyVectors(ctx, ProductOf(ctx, a), CpuIsa::kAvx2);
-}
-
-Support LinearPortableSupports(const Context& ctx, const Linear::Args& a) {
-  return VectorsSupport(ctx, a.x, CpuIsa::kPortable);
-}
-Status LinearPortable(const Context& ctx, const Linear::Args& a) {
-  const Arena::Scope scope(*ctx.workspace);
-  return MultiplyVectors(ctx, ProductOf(ctx, a), CpuIsa::kPortable);
-}
+VX_PRODUCT_VECTORS_KERNELS(Linear)
 
 }  // namespace vexil::cpu

@@ -14,3 +14,17 @@ Support VectorsSupport(const Context& ctx, const QuantView& x, CpuIsa isa);
 Status MultiplyVectors(const Context& ctx, const Product& product, CpuIsa isa);
 
 }  // namespace vexil::cpu
+
+// The kernels of an op that is a product, one per level.
+#define VX_PRODUCT_VECTORS_KERNEL(Op, Level)                           \
+  Support Op##Level##Supports(const Context& ctx, const Op::Args& a) { \
+    return VectorsSupport(ctx, a.x, CpuIsa::k##Level);                 \
+  }                                                                    \
+  Status Op##Level(const Context& ctx, const Op::Args& a) {            \
+    const Arena::Scope scope(*ctx.workspace);                          \
+    return MultiplyVectors(ctx, ProductOf(ctx, a), CpuIsa::k##Level);  \
+  }
+#define VX_PRODUCT_VECTORS_KERNELS(Op)  \
+  VX_PRODUCT_VECTORS_KERNEL(Op, Avx512) \
+  VX_PRODUCT_VECTORS_KERNEL(Op, Avx2)   \
+  VX_PRODUCT_VECTORS_KERNEL(Op, Portable)
