@@ -84,6 +84,17 @@ class JsonLines {
   std::string text_;
 };
 
+// Whether there is an op of that name.
+std::string IsOp(const std::string& name) {
+  std::string names;
+#define VX_OP(Op, folder)         \
+  if (name == #folder) return ""; \
+  names += " " #folder;
+#include "ops/ops.inc"
+#undef VX_OP
+  return fmt::format("found {}, expected one of{}", name, names);
+}
+
 std::string Time(double seconds) {
   return seconds < 1e-3 ? fmt::format("{:.1f} us", seconds * 1e6) : fmt::format("{:.2f} ms", seconds * 1e3);
 }
@@ -130,11 +141,13 @@ void AddOps(CLI::App& bench, Command& command) {
   CLI::App* sub = bench.add_subcommand("ops", "each op at DeepSeek-V4-Flash's own sizes");
   auto c = std::make_shared<OpsCommand>();
   c->flags.Declare(*sub);
-  sub->add_option("--op", c->options.op, "only this op");
+  sub->add_option("--op", c->options.op, "only this op")->check(IsOp);
   sub->add_option("--kernel", c->options.kernel,
                   "kernels whose id contains this, or \"all\" (default: the one that a model would get)");
   sub->add_option("--case", c->options.shape, "cases whose description contains this");
-  sub->add_option("--seconds", c->options.timing.seconds, "of measuring per case")->capture_default_str();
+  sub->add_option("--seconds", c->options.timing.seconds, "seconds of measuring per case")
+      ->check(CLI::Range(0.0, 3600.0))
+      ->capture_default_str();
   sub->callback([c, &command] { command.run = [c] { return c->Run(); }; });
 }
 
@@ -178,11 +191,15 @@ void AddLayer(CLI::App& bench, Command& command) {
   CLI::App* sub = bench.add_subcommand("layer", "one whole layer of each kind at V4-Flash's widths, random weights");
   auto c = std::make_shared<LayerCommand>();
   c->flags.Declare(*sub);
-  sub->add_option("--tokens", c->options.tokens, "of a step")->check(CLI::Range(1, 4096))->capture_default_str();
+  sub->add_option("--tokens", c->options.tokens, "tokens of the step")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
   sub->add_option("--context", c->options.context, "tokens before the step")
       ->check(CLI::Range(0, 1 << 20))
       ->capture_default_str();
-  sub->add_option("--seconds", c->options.seconds, "of measuring per kind")->capture_default_str();
+  sub->add_option("--seconds", c->options.seconds, "seconds of measuring per kind of layer")
+      ->check(CLI::Range(0.0, 3600.0))
+      ->capture_default_str();
   sub->callback([c, &command] { command.run = [c] { return c->Run(); }; });
 }
 

@@ -121,9 +121,11 @@ void ModelFlags::Declare(CLI::App& app) {
 }
 
 void ModelFlags::DeclareSynthetic(CLI::App& app) {
-  app.add_option("--synthetic", synthetic, "a seed: random weights, made on the device, for the model of --config")
-      ->check(CLI::Range(int64_t(0), int64_t(1) << 62));
+  CLI::Option* seed =
+      app.add_option("--synthetic", synthetic, "a seed: random weights, made on the device, for the model of --config")
+          ->check(CLI::Range(int64_t(0), int64_t(1) << 62));
   app.add_option("--layers", layers, "with --synthetic: only the first layers of the model")
+      ->needs(seed)
       ->check(CLI::Range(int64_t(0), int64_t(1000)));
 }
 
@@ -223,9 +225,14 @@ void DeclareSampling(CLI::App& app, SamplingParams& s) {
   app.add_option("--top-p", s.top_p, "keep the likeliest tokens up to this probability")->capture_default_str();
   app.add_option("--top-k", s.top_k, "keep this many tokens; 0: all")->capture_default_str();
   app.add_option("--min-p", s.min_p, "drop tokens below this share of the likeliest")->capture_default_str();
-  app.add_option("--repetition-penalty", s.repetition_penalty)->capture_default_str();
-  app.add_option("--presence-penalty", s.presence_penalty)->capture_default_str();
-  app.add_option("--frequency-penalty", s.frequency_penalty)->capture_default_str();
+  app.add_option("--repetition-penalty", s.repetition_penalty,
+                 "above 1 makes every token of prompt and answer less likely")
+      ->capture_default_str();
+  app.add_option("--presence-penalty", s.presence_penalty, "subtracted from the logits of tokens of the answer")
+      ->capture_default_str();
+  app.add_option("--frequency-penalty", s.frequency_penalty,
+                 "subtracted once for each time that the answer has the token")
+      ->capture_default_str();
   app.add_option("--seed", s.seed, "the same seed gives the same text")->check(IsSeed)->capture_default_str();
 }
 

@@ -99,8 +99,8 @@ Status Summarise(const ConvertFlags& flags, const convert::Job& job, const conve
 
 }  // namespace
 
-void ConvertFlags::Declare(CLI::App& app) {
-  app.add_option("--ckpt-path,--hf-ckpt-path", ckpt_path, "the checkpoint to read: directory or safetensors file")
+void ConvertFlags::Declare(CLI::App& app, const char* source) {
+  app.add_option("--ckpt-path,--hf-ckpt-path", ckpt_path, fmt::format("the checkpoint to read: {}", source))
       ->required();
   app.add_option("--output,--save-path", output, "the directory to write; the same command continues a stopped run")
       ->required();
@@ -110,9 +110,10 @@ void ConvertFlags::Declare(CLI::App& app) {
   app.add_flag("--json", json, "the summary as JSON");
 }
 
-void DeclareShardSize(CLI::App& app, int64_t& bytes) {
+void DeclareShardSize(CLI::App& app, int64_t& bytes, const char* standard) {
   app.add_option("--max-shard-size", bytes,
-                 "bytes of tensors per file, e.g. 5GB (default: as the source's largest file)")
+                 fmt::format("bytes of tensors per file, e.g. 500MB or 5GiB (default: {})", standard))
+      ->option_text("SIZE")
       ->transform(CLI::AsSizeValue(true))
       ->check(CLI::Range(int64_t(1), int64_t(1) << 50));
 }

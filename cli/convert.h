@@ -33,13 +33,13 @@ struct ConvertFlags {
   bool overwrite = false;
   bool json = false;
 
-  void Declare(CLI::App& app);
+  void Declare(CLI::App& app, const char* source = "directory or safetensors file");
   // kInvalidArgument when the output lies in the source's own directory.
   Status Check() const;
 };
 
-// --max-shard-size: bytes, or with KB, MB, GB, TB (powers of 1000) or KiB .. TiB.
-void DeclareShardSize(CLI::App& app, int64_t& bytes);
+// --max-shard-size: bytes, or with KB, MB, GB, TB (powers of 1000) or KiB .. TiB. `standard`: what is taken without it.
+void DeclareShardSize(CLI::App& app, int64_t& bytes, const char* standard = "as the source's largest file");
 
 // Runs the job. Meanwhile: a bar on a terminal, one line per finished file otherwise (standard error); Ctrl-C and
 // SIGTERM stop between two pieces. Afterwards a summary on standard output, as JSON with --json. A full disk is the

@@ -68,7 +68,7 @@ void AddGguf(CLI::App& app, Command& command) {
 void AddUngguf(CLI::App& app, Command& command) {
   CLI::App* sub = app.add_subcommand("ungguf", "a GGUF file as safetensors under published names");
   auto f = std::make_shared<UnggufFlags>();
-  f->common.Declare(*sub);
+  f->common.Declare(*sub, "GGUF file, or directory with one");
   DeclareShardSize(*sub, f->options.shard_bytes);
   sub->callback([f, &command] { command.run = [f] { return FromGguf(*f); }; });
 }

@@ -26,7 +26,10 @@ Result<EncodeOptions> ToOptions(const Flags& f) {
   }
   if (!args.Find("thinking_mode")) args.Set("thinking_mode", f.thinking == "chat" ? "chat" : "thinking");
   if (f.thinking == "max" && !args.Find("reasoning_effort")) args.Set("reasoning_effort", "max");
-  return ReadEncodeOptions(args, f.effort_table == "0731" ? EffortTable::k0731 : EffortTable::kApril);
+  Result<EncodeOptions> options =
+      ReadEncodeOptions(args, f.effort_table == "0731" ? EffortTable::k0731 : EffortTable::kApril);
+  if (!options.ok()) return std::move(options).TakeError().Prefix("--args");
+  return options;
 }
 
 Status Encode(const Flags& f) {

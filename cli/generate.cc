@@ -1,12 +1,14 @@
 // vexil generate: answers to prompts, one streamed or many as one batch.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <memory>
 
 #include "cli/answer.h"
 #include "cli/commands.h"
 #include "cli/common.h"
 #include "cli/prompt.h"
+#include "text/utf8.h"
 
 namespace vexil::cli {
 
@@ -25,10 +27,19 @@ struct Flags {
   bool interactive = false, json = false, raw = false;
 };
 
+Status CheckUtf8(const std::string& text, const std::string& path) {
+  const size_t good = WellFormedPrefix(text);
+  if (good == text.size()) return {};
+  return InvalidArgument(fmt::format("{}: line {}: found byte 0x{:02x}, expected UTF-8", path,
+                                     1 + std::count(text.begin(), text.begin() + std::ptrdiff_t(good), '\n'),
+                                     uint8_t(text[good])));
+}
+
 Result<std::vector<std::string>> CollectPrompts(const Flags& f) {
   std::vector<std::string> prompts = f.prompts;
   if (!f.input_file.empty()) {
     VX_ASSIGN(const std::string text, ReadInput(f.input_file));
+    VX_TRY(CheckUtf8(text, f.input_file));
     for (std::string& p : SplitPrompts(text)) prompts.push_back(std::move(p));
     if (prompts.empty())
       return InvalidArgument(
@@ -158,9 +169,10 @@ void AddGenerate(CLI::App& app, Command& command) {
   CLI::App* sub = app.add_subcommand("generate", "answer prompts");
   auto f = std::make_shared<Flags>();
   f->model.Declare(*sub);
-  DeclareRepeatable(*sub, "--prompt", f->prompts, "a prompt; may be repeated");
-  sub->add_option("--input-file", f->input_file, "prompts separated by empty lines; - for standard input");
-  sub->add_flag("--interactive", f->interactive, "a conversation (the same as vexil chat)");
+  CLI::Option* interactive = sub->add_flag("--interactive", f->interactive, "a conversation (the same as vexil chat)");
+  DeclareRepeatable(*sub, "--prompt", f->prompts, "a prompt; may be repeated")->excludes(interactive);
+  sub->add_option("--input-file", f->input_file, "prompts separated by empty lines; - for standard input")
+      ->excludes(interactive);
   sub->add_option("--max-new-tokens", f->max_new_tokens, "tokens of an answer at most")
       ->check(CLI::Range(int64_t(1), int64_t(1) << 20))
       ->capture_default_str();
@@ -169,9 +181,10 @@ void AddGenerate(CLI::App& app, Command& command) {
   sub->add_option("--system", f->style.system, "system message");
   sub->add_option("--tools", f->tools_file, "JSON file with a list of tools");
   DeclareRepeatable(*sub, "--stop", f->stops, "end the answer before this text; may be repeated")
+      ->excludes(interactive)
       ->check([](const std::string& text) { return std::string(text.empty() ? "the text is empty" : ""); });
-  sub->add_flag("--raw", f->raw, "continue the prompt as it is, without chat template");
-  sub->add_flag("--json", f->json, "one JSON object per prompt");
+  sub->add_flag("--raw", f->raw, "continue the prompt as it is, without chat template")->excludes(interactive);
+  sub->add_flag("--json", f->json, "one JSON object per prompt")->excludes(interactive);
   sub->callback([f, &command] { command.run = [f] { return Generate(*f); }; });
 }
 

@@ -126,8 +126,9 @@ Json Describe(const Flags& f, const Model& m, const std::optional<ExpertPlacemen
 
 std::string AsText(const Flags& f, const Model& m, const std::optional<ExpertPlacement>& placement) {
   const StateLayout layout = StateLayout::For(m.config(), m.numerics());
-  const std::string what = m.files().gguf() ? fmt::format("GGUF version {}", m.files().gguf()->version())
-                                            : fmt::format("{} files", m.files().files().size());
+  const std::string what =
+      m.files().gguf() ? fmt::format("GGUF version {}", m.files().gguf()->version())
+                       : fmt::format("{} file{}", m.files().files().size(), m.files().files().size() == 1 ? "" : "s");
   std::string out = fmt::format("{} ({}, config {})\n", m.files().path(), what, m.config_path());
   const Json config = ConfigJson(m.config());
   for (const auto& [key, value] : *config.object()) out += fmt::format("  {:<20} {}\n", key, value.ToText());
@@ -163,7 +164,12 @@ Status ShowPlan(const Flags& f) {
   VX_ASSIGN(const std::optional<ExpertPlacement> placement, f.model.Placement(*model));
   ctx.choice = f.model.ToEngineOptions().kernels;
   ctx.isa_limit = f.model.ToEngineOptions().cpu_isa;
-  VX_ASSIGN(const Plan plan, model->MakePlan(ctx, f.tokens, f.context));
+  Result<Plan> made = model->MakePlan(ctx, f.tokens, f.context);
+  if (!made.ok() && made.status().code() == Code::kUnsupported && ctx.device.kind != DeviceKind::kCpu) {
+    Result<std::unique_ptr<Device>> device = OpenDevice(ctx.device);  // says why, in a build without such kernels
+    if (!device.ok() && device.status().code() == Code::kUnsupported) return std::move(device).TakeError();
+  }
+  VX_ASSIGN(const Plan plan, std::move(made));
   Json::Array calls;
   std::string text = fmt::format("{:<22} {:<32} {:>5}  {}\n", "where", "kernel", "calls", "better ones refused");
   for (const Plan::Entry& e : plan.entries()) {

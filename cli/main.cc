@@ -28,12 +28,39 @@ int ExitStatus(Code code) {
   }
 }
 
-// The library reports a misspelt command as a missing one.
+// Where the library's own words mislead: it reports a misspelt command as a missing one, and unknown arguments from the
+// last to the first.
 std::string Explain(const CLI::ParseError& error, const CLI::App& app, int argc, char** argv) {
   if (argc > 1 && argv[1][0] != '-' && app.get_subcommands().empty())
     return fmt::format("unknown command '{}'", argv[1]);
+  for (const CLI::App* a = &app; a != nullptr; a = a->get_subcommands().empty() ? nullptr : a->get_subcommands()[0]) {
+    if (a->remaining_size() > 0) return fmt::format("unknown argument '{}'", a->remaining()[0]);
+  }
   return error.what();
 }
+
+// "--tokens INT in [1 - 65536]  tokens of the step (default: 1)"
+class HelpFormatter : public CLI::Formatter {
+ public:
+  std::string make_option_opts(const CLI::Option* option) const override {
+    std::string text = CLI::Formatter::make_option_opts(option);
+    const auto drop = [&](const std::string& part) {
+      if (const size_t at = text.find(part); !part.empty() && at != text.npos) text.erase(at, part.size());
+    };
+    for (const char* type : {"INT:", "UINT:", "FLOAT:", "TEXT:"}) drop(type);  // the check behind it says it again
+    drop(DefaultOf(option));
+    return text.substr(0, text.find(" Excludes:"));
+  }
+  std::string make_option_desc(const CLI::Option* option) const override {
+    const std::string text = option->get_description(), value = option->get_default_str();
+    return value.empty() ? text : fmt::format("{} (default: {})", text, value);
+  }
+
+ private:
+  static std::string DefaultOf(const CLI::Option* option) {
+    return option->get_default_str().empty() ? "" : "=" + option->get_default_str();
+  }
+};
 
 // `status`, unless what was written to std::cout did not arrive.
 int Finish(int status) {
@@ -44,7 +71,8 @@ int Finish(int status) {
 }
 
 int Main(int argc, char** argv) {
-  CLI::App app("vexil runs, serves and checks DeepSeek-V4 models");
+  CLI::App app("vexil runs, converts and checks DeepSeek-V4 models");
+  app.formatter(std::make_shared<HelpFormatter>());
   app.require_subcommand(1);
   app.set_version_flag("--version", "vexil " VEXIL_VERSION);
   Command command;

@@ -47,7 +47,7 @@ void AddMakeCheckpoint(CLI::App& app, Command& command) {
       ->check(CLI::IsMember({"official", "bf16"}))
       ->capture_default_str();
   sub->add_option("--tokenizer", f->options.tokenizer, "a tokenizer.json to put beside the weights");
-  DeclareShardSize(*sub, f->options.shard_bytes);
+  DeclareShardSize(*sub, f->options.shard_bytes, "5GB");
   sub->add_option("--threads", f->common.threads, "threads (default: all processors of this process)")
       ->check(CLI::Range(0, 1024));
   sub->add_flag("--overwrite", f->common.overwrite, "start over, whatever an earlier run left in the output directory");

@@ -32,6 +32,11 @@ Result<Json> ReadTools(const std::string& path) {
   VX_ASSIGN(Json tools, ReadChatJson(text, path));
   if (!tools.is_array())
     return InvalidArgument(fmt::format("{}: found {}, expected a list of tools", path, tools.TypeName()));
+  // So that an error names the file: in a prompt they are part of a message.
+  PromptStyle style;
+  style.tools = tools;
+  Result<std::string> encoded = EncodeMessages(style.Opening(), style.ToEncodeOptions());
+  if (!encoded.ok()) return std::move(encoded).TakeError().Prefix(path);
   return tools;
 }
 

@@ -16,8 +16,8 @@ struct Flags {
   bool json = false, ignore_added = false, skip_special = false;
 
   void Declare(CLI::App& app) {
-    app.add_option("--tokenizer", tokenizer, "tokenizer.json");
-    app.add_option("--ckpt-path", ckpt_path, "checkpoint with a tokenizer.json (default: models/tiny)");
+    CLI::Option* file = app.add_option("--tokenizer", tokenizer, "a tokenizer.json");
+    app.add_option("--ckpt-path", ckpt_path, "a checkpoint with a tokenizer (default: models/tiny)")->excludes(file);
   }
   Result<std::unique_ptr<Tokenizer>> Load() const {
     if (!tokenizer.empty()) return Tokenizer::FromFile(tokenizer);

@@ -122,7 +122,8 @@ Json AsJson(const VerifyReport& r) {
 std::string AsText(const VerifyReport& r) {
   std::string out;
   for (const Problem& p : r.problems) out += p.Line() + "\n";
-  out += fmt::format("{}: {} files, {} tensors, {} bytes\n", r.path, r.files, r.tensors, r.bytes);
+  out += fmt::format("{}: {} file{}, {} tensors, {} bytes\n", r.path, r.files, r.files == 1 ? "" : "s", r.tensors,
+                     r.bytes);
   for (const auto& [name, f] : r.formats)
     out += fmt::format("  {:<8} {:>7} tensors {:>16} bytes\n", name, f.tensors, f.bytes);
   switch (r.manifest) {
@@ -187,9 +188,10 @@ void AddVerify(CLI::App& app, Command& command) {
   auto f = std::make_shared<Flags>();
   sub->add_option("path", f->path, "checkpoint directory, or one safetensors file")->required();
   sub->add_option("--config", f->options.config_path, "configuration file (default: config.json beside the weights)");
-  sub->add_option("--against", f->against,
-                  "another checkpoint of the same model, in any format: compare the dequantised values");
+  CLI::Option* against = sub->add_option(
+      "--against", f->against, "another checkpoint of the same model, in any format: compare the dequantised values");
   sub->add_option("--tolerance", f->tolerance, "with --against: a tensor with a larger relative rms is a problem")
+      ->needs(against)
       ->check(CLI::Range(0.0, 1e9));
   sub->add_flag("--write-manifest", f->options.write_manifest,
                 "write checksums for a checkpoint that has none, if nothing is wrong with it");

@@ -21,7 +21,7 @@ Status CheckSize(uintmax_t size) {
 Result<std::string> ReadFile(const std::string& path) {
   std::error_code error;
   const uintmax_t size = std::filesystem::file_size(path, error);  // an error for what is no regular file
-  if (error) return NotFound(error.message());
+  if (error) return NotFound("cannot open: " + error.message());
   VX_TRY(CheckSize(size));
   std::string text(size, '\0');
   std::ifstream file(path, std::ios::binary);

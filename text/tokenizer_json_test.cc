@@ -264,7 +264,7 @@ TEST(TokenizerJsonTest, NoJson) {
 
 TEST(TokenizerJsonTest, Files) {
   const auto missing = Tokenizer::FromFile("/no/such/tokenizer.json");
-  EXPECT_EQ(missing.status().message(), "/no/such/tokenizer.json: No such file or directory");
+  EXPECT_EQ(missing.status().message(), "/no/such/tokenizer.json: cannot open: No such file or directory");
   EXPECT_EQ(missing.status().code(), Code::kNotFound);
   EXPECT_FALSE(Tokenizer::FromFile(VEXIL_SOURCE_DIR).ok());
   const std::string path = testing::TempDir() + "/tokenizer_json_test_" + std::to_string(::getpid()) + ".json";

@@ -151,6 +151,26 @@ class CliTest(unittest.TestCase):
         self.refused(*published, "--gpu-memory", "10", says="--gpu-memory: the weights may take 10.00 GiB of device memory, expected at least")
         self.refused("inspect", "--gpu-memory", "0.001", says="--gpu-memory: the weights may take 1.02 MiB")
 
+    def test_mistakes_are_one_line(self):
+        utf16 = self.file("utf16.txt", b"fine\n\xff\xfeh\0i\0")
+        odd = self.file("odd.json", b'[{"name": "f"}]')
+        for arguments, says in (
+            (["generate", "--promt", "x"], "unknown argument '--promt'"),
+            (["generate", "--interactive", "--raw"], "--interactive excludes --raw"),
+            (["generate", "--input-file", utf16], "utf16.txt: line 2: found byte 0xff, expected UTF-8"),
+            (["generate", "--prompt", "x", "--tools", odd], "odd.json: messages[0].tools[0].function: expected an object"),
+            (["generate", "--prompt", "x", "--ckpt-path", self.folder], "no config.json beside the weights"),
+            (["encode", "--args", '{"x": 1}', odd], '--args: unknown option "x"'),
+            (["verify", TINY, "--tolerance", "1"], "--tolerance requires --against"),
+            (["bench", "model", "--layers", "2"], "--layers requires --synthetic"),
+            (["bench", "ops", "--op", "rms"], "--op: found rms, expected one of rms_norm linear"),
+            (["bench", "ops", "--seconds", "-1"], "--seconds"),
+            (["bench", "ops", "--rate", "1"], "unknown argument '--rate'"),
+            (["tokenize", "--tokenizer", "/no/such", "x"], "/no/such: cannot open: No such file or directory"),
+        ):
+            with self.subTest(arguments=arguments):
+                self.refused(*arguments, says=says)
+
     def test_a_context_that_is_too_short(self):
         tokens = self.file("tokens.json", b"[[5], [1, 2, 3]]")
         logits = ["logits", "--tokens", tokens, "--output", os.path.join(self.folder, "logits")]
