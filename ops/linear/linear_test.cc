@@ -124,29 +124,39 @@ TEST_F(LinearBits, ThreadsAndStridesDoNotMatter) {
   EXPECT_TRUE(m_.GuardsIntact());
 }
 
+// More rows and columns than one of a kernel's largest blocks have: an item of AMX has 512 x 256, a tile of the others
+// at most 128 x 16.
+struct Size {
+  int64_t rows, columns;
+};
+Size ManyRowsFor(std::string_view kernel) {
+  return kernel.find(".amx") != kernel.npos ? Size{550, kOut} : Size{290, 44};
+}
+
 // Kernels cut many rows into blocks of several sizes: the bits are those of a row alone in each of them.
 TEST_F(LinearBits, ManyRowsEqualRowsAlone) {
-  constexpr int64_t kMany = 550;
   for (const Kernel<Linear>& kernel : Kernels<Linear>()) {
     if (kernel.device != DeviceKind::kCpu || std::string_view(kernel.id).ends_with("plain")) continue;
     for (const Formats& formats : kFormats) {
       SCOPED_TRACE(std::string(kernel.id) + " " + NameOf(formats.x) + " " + NameOf(formats.w));
-      const QuantView x = linear_cases::Input(m_, formats.x, kMany, kWidth, 0, 1);
-      const QuantView w = linear_cases::Weight(m_, formats.w, kOut, kWidth);
-      const MutTensorView whole = m_.Poison(formats.y, {kMany, kOut});
+      const auto [many, columns] = ManyRowsFor(kernel.id);
+      const QuantView x = linear_cases::Input(m_, formats.x, many, kWidth, 0, 1);
+      const QuantView w = linear_cases::Weight(m_, formats.w, columns, kWidth);
+      const MutTensorView whole = m_.Poison(formats.y, {many, columns});
       Context ctx;
       ctx.workspace = &workspace_;
       if (!kernel.supports(ctx, {.x = x, .w = w, .y = whole})) continue;
       RunOn<Linear>(kernel, {.x = x, .w = w, .y = whole});
-      for (int64_t i : {0, 15, 16, 31, 32, 287, 288, 543, 544, 549}) {
-        const MutTensorView y = m_.Poison(formats.y, {1, kOut});
+      for (int64_t i : {0, 15, 16, 31, 32, 127, 128, 287, 288, 543, 544, 549}) {
+        if (i >= many) break;
+        const MutTensorView y = m_.Poison(formats.y, {1, columns});
         RunOn<Linear>(kernel, {.x = InputRows(x, i, i + 1), .w = w, .y = y});
         ExpectSameBits(y, whole.Rows(i, i + 1));
       }
       for (int64_t n : {40, 65, 96, 97, 200}) {
-        const MutTensorView y = m_.Padded(formats.y, {n, kOut}, 3);
-        RunOn<Linear>(kernel, {.x = InputRows(x, kMany - n, kMany), .w = w, .y = y}, 3);
-        ExpectSameBits(y, whole.Rows(kMany - n, kMany));
+        const MutTensorView y = m_.Padded(formats.y, {n, columns}, 3);
+        RunOn<Linear>(kernel, {.x = InputRows(x, many - n, many), .w = w, .y = y}, 3);
+        ExpectSameBits(y, whole.Rows(many - n, many));
       }
     }
   }
