@@ -248,7 +248,8 @@ Status StatePool::Save(const SequenceState& s, const std::string& path) const {
     parts.push_back(v);
   };
   ForTail(s.slot, [&](const std::string& name, MutTensorView v) { add("tail." + name, v); });
-  for (size_t i = 0; i < s.pages.size(); ++i) {
+  const size_t pages = size_t(CeilDiv(s.length, kPageTokens));  // there may be more, reserved for a step that failed
+  for (size_t i = 0; i < pages; ++i) {
     ForPage(s.pages[i], [&](const std::string& name, MutTensorView v) { add(fmt::format("pages.{}.{}", i, name), v); });
   }
   // Wide element types first keeps every tensor aligned in the file.
