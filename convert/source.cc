@@ -151,10 +151,6 @@ const SourceTensor* Source::Find(std::string_view name) const {
   return it == index_.end() ? nullptr : &tensors_[it->second];
 }
 
-bool Source::has_storage(Storage storage) const {
-  return std::ranges::any_of(tensors_, [&](const SourceTensor& t) { return t.storage == storage; });
-}
-
 Result<std::vector<SideFile>> ReadSideFiles(const std::string& root) {
   std::vector<SideFile> out;
   for (const char* sub : {"", "encoding", "inference"}) {

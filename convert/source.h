@@ -61,7 +61,6 @@ class Source {
   const std::string& folder() const { return folder_; }
   const Json& config() const { return config_; }
   const std::string& config_text() const { return config_text_; }  // as it stands in the file
-  bool has_storage(Storage storage) const;
 
   // Sizes, times and header hashes of the files, for a job's identity.
   const Json& identity() const { return identity_; }

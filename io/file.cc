@@ -252,16 +252,13 @@ Result<MappedFile> MappedFile::Open(const std::string& path) {
   return map;
 }
 
-void MappedFile::Advise(size_t offset, size_t size, int advice) const {
+void MappedFile::AdviseWillNeed(size_t offset, size_t size) const {
   if (offset >= size_ || size == 0) return;
   const size_t page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
   const size_t begin = offset / page * page;
   const size_t end = offset + std::min(size, size_ - offset);
-  (void)::madvise(const_cast<uint8_t*>(data_) + begin, end - begin, advice);
+  (void)::madvise(const_cast<uint8_t*>(data_) + begin, end - begin, MADV_WILLNEED);
 }
-
-void MappedFile::AdviseSequential(size_t offset, size_t size) const { Advise(offset, size, MADV_SEQUENTIAL); }
-void MappedFile::AdviseWillNeed(size_t offset, size_t size) const { Advise(offset, size, MADV_WILLNEED); }
 
 // --- AtomicFile --------------------------------------------------------------------------------------------------
 

@@ -77,14 +77,11 @@ class MappedFile {
   // Starts at a page boundary.
   std::span<const uint8_t> bytes() const { return {data_, size_}; }
 
-  // Hints to the kernel about a byte range inside the file; ranges are widened to whole pages. They never fail: a
-  // kernel that ignores a hint only costs time.
-  void AdviseSequential(size_t offset, size_t size) const;  // read once, front to back: read far ahead
-  void AdviseWillNeed(size_t offset, size_t size) const;    // start reading now
+  // A hint to the kernel to start reading a byte range of the file, widened to whole pages. It never fails: a kernel
+  // that ignores it only costs time.
+  void AdviseWillNeed(size_t offset, size_t size) const;
 
  private:
-  void Advise(size_t offset, size_t size, int advice) const;
-
   const uint8_t* data_ = nullptr;
   size_t size_ = 0;
 };

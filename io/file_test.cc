@@ -49,7 +49,7 @@ TEST(MappedFile, EmptyFile) {
   Result<MappedFile> map = MappedFile::Open(dir / "f");
   ASSERT_TRUE(map.ok());
   EXPECT_TRUE(map->bytes().empty());
-  map->AdviseSequential(0, 1);
+  map->AdviseWillNeed(0, 1);
 }
 
 TEST(MappedFile, HintsTakeAnyRange) {
@@ -58,7 +58,6 @@ TEST(MappedFile, HintsTakeAnyRange) {
   const MappedFile map = *MappedFile::Open(dir / "f");
   for (const size_t offset : {size_t{0}, size_t{1}, size_t{4097}, size_t{9999}, size_t{10000}, SIZE_MAX}) {
     for (const size_t size : {size_t{0}, size_t{1}, size_t{10000}, SIZE_MAX}) {
-      map.AdviseSequential(offset, size);
       map.AdviseWillNeed(offset, size);
     }
   }

@@ -69,14 +69,8 @@ const TensorInfo* SafetensorsFile::Find(std::string_view name) const {
   return it == index_.end() ? nullptr : &tensors_[it->second];
 }
 
-void SafetensorsFile::WillNeed(const TensorInfo& tensor) const {
-  map_.AdviseWillNeed(static_cast<size_t>(tensor.begin), static_cast<size_t>(tensor.Bytes()));
-}
-
 void SafetensorsFile::WillNeed(const TensorInfo& tensor, int64_t offset, int64_t size) const {
   map_.AdviseWillNeed(static_cast<size_t>(tensor.begin + offset), static_cast<size_t>(size));
 }
-
-void SafetensorsFile::WillReadInOrder() const { map_.AdviseSequential(0, map_.bytes().size()); }
 
 }  // namespace vexil

@@ -70,11 +70,9 @@ class SafetensorsFile {
   // Of the file with its header.
   int64_t file_bytes() const { return file_bytes_; }
 
-  // Hints for the bytes of one tensor of this file or of all (MappedFile). No effect after Parse().
-  void WillNeed(const TensorInfo& tensor) const;
-  // The same for `size` bytes from byte `offset` of a tensor on; they may reach beyond it.
+  // A hint for `size` bytes from byte `offset` of a tensor of this file on; they may reach beyond it (MappedFile). No
+  // effect after Parse().
   void WillNeed(const TensorInfo& tensor, int64_t offset, int64_t size) const;
-  void WillReadInOrder() const;
 
  private:
   SafetensorsFile() = default;

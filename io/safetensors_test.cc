@@ -74,8 +74,7 @@ TEST(Safetensors, OpensFromDiskAndMoves) {
   EXPECT_EQ(moved.Find("a"), a);
   EXPECT_EQ(moved.path(), dir / "f");
   EXPECT_EQ(std::memcmp(a->view.raw(), "ABCD", 4), 0);
-  moved.WillNeed(*a);
-  moved.WillReadInOrder();
+  moved.WillNeed(*a, 0, a->Bytes());
 }
 
 TEST(Safetensors, AFileWithoutTensors) {

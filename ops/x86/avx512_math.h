@@ -75,25 +75,5 @@ inline void Transpose16(__m512i r[16]) {
   }
 }
 
-// The largest lane of unsigned integers.
-inline uint32_t LargestLane(__m512i v) {
-  alignas(64) uint32_t lanes[16];
-  _mm512_store_si512(lanes, v);
-  for (int half = 8; half > 0; half /= 2) {
-    for (int l = 0; l < half; ++l) lanes[l] = lanes[l] > lanes[l + half] ? lanes[l] : lanes[l + half];
-  }
-  return lanes[0];
-}
-
-// The sum of the lanes, added in halves, l + (l + 8), ..., l + (l + 1).
-inline float AddLanes(__m512 v) {
-  alignas(64) float lanes[16];  // g++ 12 calls the intrinsics that split a vector uninitialised
-  _mm512_store_ps(lanes, v);
-  const __m256 eight = _mm256_add_ps(_mm256_load_ps(lanes), _mm256_load_ps(lanes + 8));
-  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
-  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-  return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
-}
-
 }  // namespace
 }  // namespace vexil::cpu
