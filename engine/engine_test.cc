@@ -1,6 +1,7 @@
 #include "engine/engine.h"
 
 #include <cmath>
+#include <utility>
 
 #include "ops/sample/sample.h"
 #include "testing/model_runner.h"
@@ -93,6 +94,34 @@ TEST_F(EngineTest, KeptPromptsAreReusedWithTheSameResult) {
   EXPECT_EQ(TokensOf(reused), TokensOf((*NewEngine()->Generate({&second, 1}))[0]));
 }
 
+TEST_F(EngineTest, TheOldestKeptPromptMakesRoom) {
+  EngineOptions options;
+  options.kept_prompts = 1;
+  const std::unique_ptr<Engine> engine = NewEngine(options);
+  Request first = Greedy(Ids(60, 7), 3), second = Greedy(Ids(50, 8), 3);
+  first.keep_prompt = second.keep_prompt = true;
+  const auto reused = [&](const Request& r) { return (*engine->Generate({&r, 1}))[0].reused_tokens; };
+  EXPECT_EQ(reused(first), 0);
+  EXPECT_EQ(reused(first), 59);
+  EXPECT_EQ(reused(second), 0);
+  EXPECT_EQ(reused(second), 49);
+  EXPECT_EQ(reused(first), 0);
+}
+
+TEST_F(EngineTest, DamagedWeightsAreAnErrorOfTheRequest) {
+  if (model_->device()) GTEST_SKIP() << "the weights are not in host memory";
+  float& weight = const_cast<float&>(*model_->weights().norm.Data<float>());
+  const float right = std::exchange(weight, NAN);
+  const Request r = Greedy({1, 2, 3}, 4);
+  const std::unique_ptr<Engine> engine = NewEngine();
+  const Completion c = (*engine->Generate({&r, 1}))[0];
+  EXPECT_EQ(c.finish, FinishReason::kError);
+  EXPECT_EQ(c.error, "the model's logits are no numbers or infinite; its weights are damaged");
+  EXPECT_TRUE(c.tokens.empty());
+  weight = right;
+  EXPECT_EQ((*engine->Generate({&r, 1}))[0].tokens.size(), 4u);
+}
+
 TEST_F(EngineTest, CancelEndsTheRunAndTheNextOneWorks) {
   const std::unique_ptr<Engine> engine = NewEngine();
   const Request r = Greedy({1, 2}, 100);
@@ -172,6 +201,26 @@ TEST(SamplerTest, LogprobsSumToOneAndAreOrdered) {
   EXPECT_EQ(t.top[0].token, 1);
   EXPECT_EQ(t.top[1].token, 3);
   EXPECT_FLOAT_EQ(t.logprob, t.top[3].logprob);
+}
+
+TEST(SamplerTest, LogprobsAreThoseBeforePenalties) {
+  SamplingParams p;
+  p.temperature = 0;
+  p.presence_penalty = 5;
+  p.top_logprobs = 1;
+  Sampler s(p, {});
+  s.Accept(1);
+  Sampler* const pointer = &s;
+  std::vector<float> logits = {1, 3, 2};
+  const SampledToken unpenalised = Logprobs(logits, 2, 1);
+  Arena workspace;
+  Context ctx;
+  ctx.workspace = &workspace;
+  const auto tokens = SampleTokens(ctx, MutTensorView(logits.data(), DType::kF32, {1, 3}), {&pointer, 1});
+  ASSERT_TRUE(tokens.ok()) << tokens.status().message();
+  EXPECT_EQ((*tokens)[0].token, 2);
+  EXPECT_EQ((*tokens)[0].logprob, unpenalised.logprob);
+  EXPECT_EQ((*tokens)[0].top[0].token, 1);
 }
 
 TEST(SamplerTest, DamagedLogitsHaveNoToken) {
