@@ -77,8 +77,8 @@ std::optional<CpuIsa> CpuIsaFromName(std::string_view name) {
 std::vector<std::string> CpuIsaNames() { return {std::begin(kNames), std::end(kNames)}; }
 
 CpuIsa CpuIsaOfMachine() {
-  static const CpuIsa isa = Find();
-  return isa;
+  static const CpuIsa kIsa = Find();
+  return kIsa;
 }
 
 }  // namespace vexil

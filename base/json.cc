@@ -282,8 +282,8 @@ bool IsInteger(std::string_view literal) {
 
 double ToDouble(const std::string& literal) {
   // The program's locale may have another decimal point. Literals beyond the range give an infinity or 0.
-  static const locale_t c_locale = newlocale(LC_ALL_MASK, "C", nullptr);
-  return strtod_l(literal.c_str(), nullptr, c_locale);
+  static const locale_t kCLocale = newlocale(LC_ALL_MASK, "C", nullptr);
+  return strtod_l(literal.c_str(), nullptr, kCLocale);
 }
 
 // Shortest text that reads back to `v`, laid out as Python's repr: fixed for 1e-4 <= |v| < 1e16.
@@ -405,7 +405,7 @@ class Writer {
   void NewLine() {
     if (layout_.indent < 0) return;
     out_ += '\n';
-    out_.append(size_t(depth_ * layout_.indent), ' ');
+    out_.append(size_t(depth_) * size_t(layout_.indent), ' ');
   }
 
   Layout layout_;
