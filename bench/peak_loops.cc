@@ -20,7 +20,7 @@ float PortableF32(double flops) {
   float sum[kLanes];
   for (int l = 0; l < kLanes; ++l) sum[l] = float(l);
   for (int64_t i = int64_t(flops / (2 * kLanes)); i > 0; --i) {
-    for (int l = 0; l < kLanes; ++l) sum[l] = sum[l] * 0.999f + 0.5f;
+    for (float& s : sum) s = s * 0.999f + 0.5f;
   }
   float total = 0;
   for (float s : sum) total += s;
@@ -37,13 +37,13 @@ bool HasVnni() { return HasAvx512() && __builtin_cpu_supports("avx512vnni"); }
 // Linux hands out the AMX tile registers on request.
 bool HasAmx() {
   constexpr int kRequestPermission = 0x1023, kTileData = 18;
-  static const bool granted = [] {
+  static const bool kGranted = [] {
     unsigned eax = 7, ebx = 0, ecx = 0, edx = 0;
     __asm__("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
     const bool bf16 = edx >> 22 & 1, tile = edx >> 24 & 1;
     return bf16 && tile && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
   }();
-  return granted;
+  return kGranted;
 }
 
 __attribute__((target("avx2,fma"))) float Avx2(double flops) {
@@ -67,7 +67,7 @@ __attribute__((target("avx512f,avx512bw"))) float Avx512(double flops) {
   for (int64_t n = int64_t(flops / (kSums * 16 * 2)); n > 0; --n) {
     __asm__ volatile("" : "+v"(a), "+v"(b));
 #pragma GCC unroll 16
-    for (int i = 0; i < kSums; ++i) sum[i] = _mm512_fmadd_ps(a, b, sum[i]);
+    for (__m512& s : sum) s = _mm512_fmadd_ps(a, b, s);
   }
   for (int i = 1; i < kSums; ++i) sum[0] = _mm512_add_ps(sum[0], sum[i]);
   return _mm512_cvtss_f32(sum[0]);
@@ -80,7 +80,7 @@ __attribute__((target("avx512f,avx512bw,avx512bf16"))) float Bf16(double flops) 
   for (int64_t n = int64_t(flops / (kSums * 32 * 2)); n > 0; --n) {
     __asm__ volatile("" : "+v"(a), "+v"(b));
 #pragma GCC unroll 16
-    for (int i = 0; i < kSums; ++i) sum[i] = _mm512_dpbf16_ps(sum[i], (__m512bh)a, (__m512bh)b);
+    for (__m512& s : sum) s = _mm512_dpbf16_ps(s, (__m512bh)a, (__m512bh)b);
   }
   for (int i = 1; i < kSums; ++i) sum[0] = _mm512_add_ps(sum[0], sum[i]);
   return _mm512_cvtss_f32(sum[0]);
@@ -93,7 +93,7 @@ __attribute__((target("avx512f,avx512bw,avx512vnni"))) float Vnni(double flops) 
   for (int64_t n = int64_t(flops / (kSums * 64 * 2)); n > 0; --n) {
     __asm__ volatile("" : "+v"(a), "+v"(b));
 #pragma GCC unroll 16
-    for (int i = 0; i < kSums; ++i) sum[i] = _mm512_dpbusd_epi32(sum[i], a, b);
+    for (__m512i& s : sum) s = _mm512_dpbusd_epi32(s, a, b);
   }
   for (int i = 1; i < kSums; ++i) sum[0] = _mm512_add_epi32(sum[0], sum[i]);
   return float(_mm512_cvtsi512_si32(sum[0]));
