@@ -54,7 +54,7 @@ __attribute__((target("avx2,fma"))) float Avx2(double flops) {
   for (int64_t n = int64_t(flops / (kUsed * 8 * 2)); n > 0; --n) {
     __asm__ volatile("" : "+x"(a), "+x"(b));
 #pragma GCC unroll 12
-    for (int i = 0; i < kUsed; ++i) sum[i] = _mm256_fmadd_ps(a, b, sum[i]);
+    for (__m256& s : sum) s = _mm256_fmadd_ps(a, b, s);
   }
   for (int i = 1; i < kUsed; ++i) sum[0] = _mm256_add_ps(sum[0], sum[i]);
   return _mm256_cvtss_f32(sum[0]);

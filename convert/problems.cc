@@ -1,12 +1,13 @@
 #include "convert/problems.h"
 
 #include <algorithm>
+#include <tuple>
 
 namespace vexil::convert {
 
 std::vector<Problem> ProblemList::Take() {
   std::lock_guard lock(mutex_);
-  std::ranges::stable_sort(problems_);
+  std::ranges::stable_sort(problems_, {}, [](const Problem& p) { return std::tie(p.file, p.tensor, p.text); });
   return std::move(problems_);
 }
 

@@ -21,7 +21,6 @@ struct Problem {
     return line + text;
   }
   friend bool operator==(const Problem&, const Problem&) = default;
-  friend auto operator<=>(const Problem&, const Problem&) = default;
 };
 
 // Safe to add to from several threads.

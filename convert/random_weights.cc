@@ -98,7 +98,7 @@ struct E4M3Table {
   double rms = 0;
 };
 const E4M3Table& RandomE4M3() {
-  static const E4M3Table table = [] {
+  static const E4M3Table kTable = [] {
     E4M3Table t;
     for (int i = 0; i < kE4M3Codes; ++i) {
       const float x = (float(i) - 127.5f) / 128;
@@ -109,7 +109,7 @@ const E4M3Table& RandomE4M3() {
     t.rms = std::sqrt(t.rms);
     return t;
   }();
-  return table;
+  return kTable;
 }
 constexpr double kUniformE2M1Rms = 2.92617;  // of the 16 codes: sqrt(68.5 / 8)
 

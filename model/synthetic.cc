@@ -184,7 +184,7 @@ class Places {
 
 }  // namespace
 
-Status SyntheticTensors::Fill(Device* device, void* memory, std::vector<TensorView*> views,
+Status SyntheticTensors::Fill(Device* device, void* memory, std::span<TensorView* const> views,
                               std::span<const Elsewhere> elsewhere) {
   const Places places(memory, elsewhere);
   std::vector<std::vector<uint8_t>> host;

@@ -42,7 +42,8 @@ class SyntheticTensors {
   // Makes the values, on the device or in host memory (null) of `bytes()` bytes less those that are elsewhere
   // (ascending), and gives the views their addresses. On a device only a few blocks of random values are uploaded; the
   // rest is copies within it.
-  Status Fill(Device* device, void* memory, std::vector<TensorView*> views, std::span<const Elsewhere> elsewhere = {});
+  Status Fill(Device* device, void* memory, std::span<TensorView* const> views,
+              std::span<const Elsewhere> elsewhere = {});
 
  private:
   // What a tensor is filled with.

@@ -27,7 +27,7 @@ constexpr size_t kTextBytes = 1 << 20;
 constexpr char kVocabulary[] = VEXIL_SOURCE_DIR "/testdata/tokenizer/tokenizer.reconstructed.json";
 
 const Tokenizer& TheTokenizer() {
-  static const std::unique_ptr<Tokenizer> tokenizer = [] {
+  static const std::unique_ptr<Tokenizer> kTokenizer = [] {
     auto result = Tokenizer::FromFile(kVocabulary);
     if (!result.ok()) {
       std::fprintf(stderr, "%s\n", std::string(result.status().message()).c_str());
@@ -35,7 +35,7 @@ const Tokenizer& TheTokenizer() {
     }
     return *std::move(result);
   }();
-  return *tokenizer;
+  return *kTokenizer;
 }
 
 // Tokens of the vocabulary that satisfy `is_word`, drawn by Zipf's law over their ids (ids go by frequency), a

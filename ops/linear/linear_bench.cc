@@ -114,7 +114,7 @@ class Bench {
     return {codes, TensorView(scales_.data(), DType::kE8M0, {n, CeilDiv(k, 128)}), 1, 128};
   }
 
-  void Linear_(DType w, DType x, int64_t rows, int64_t n, int64_t k) {
+  void Dense(DType w, DType x, int64_t rows, int64_t n, int64_t k) {
     const std::string name = fmt::format("linear w={} x={} rows={} {}x{}", NameOf(w), NameOf(x), rows, n, k);
     if (!Wanted(name)) return;
     const QuantView in = Input(x, rows, k);
@@ -310,25 +310,25 @@ int Main(int argc, char** argv) {
   const auto in = [&](const char* s) { return set.find(s) != std::string_view::npos; };
   if (in("gemv")) {
     for (Shape s : {Shape{4096, 2048}, {8192, 4096}, {129280, 4096}}) {
-      b.Linear_(bf16, bf16, 1, s.n, s.k);
-      b.Linear_(e4m3, e4m3, 1, s.n, s.k);
+      b.Dense(bf16, bf16, 1, s.n, s.k);
+      b.Dense(e4m3, e4m3, 1, s.n, s.k);
     }
-    b.Linear_(e4m3, bf16, 1, 8192, 4096);
-    for (int rows : {4, 8, 16}) b.Linear_(bf16, bf16, rows, 8192, 4096);
-    b.Linear_(e4m3, e4m3, 4, 8192, 4096);
-    for (DType w : {DType::kF32, DType::kF16, DType::kI8}) b.Linear_(w, bf16, 1, 8192, 4096);
+    b.Dense(e4m3, bf16, 1, 8192, 4096);
+    for (int rows : {4, 8, 16}) b.Dense(bf16, bf16, rows, 8192, 4096);
+    b.Dense(e4m3, e4m3, 4, 8192, 4096);
+    for (DType w : {DType::kF32, DType::kF16, DType::kI8}) b.Dense(w, bf16, 1, 8192, 4096);
     for (DType x : {e4m3, bf16}) {
       b.Experts(e2m1, x, 1, 2048, 4096);
       b.Experts(e2m1, x, 1, 4096, 2048);
     }
   }
   if (in("gemm")) {
-    for (int rows : {16, 32, 33, 64, 128, 512, 2048}) b.Linear_(bf16, bf16, rows, 4096, 4096);
-    b.Linear_(e4m3, e4m3, 512, 4096, 4096);
-    b.Linear_(e2m1, e4m3, 512, 4096, 4096);
-    b.Linear_(e2m1, bf16, 512, 2048, 4096);
-    for (int rows : {1, 512}) b.Linear_(DType::kI8, DType::kI8, rows, 4096, 4096);
-    b.Linear_(DType::kF32, bf16, 128, 256, 4096);
+    for (int rows : {16, 32, 33, 64, 128, 512, 2048}) b.Dense(bf16, bf16, rows, 4096, 4096);
+    b.Dense(e4m3, e4m3, 512, 4096, 4096);
+    b.Dense(e2m1, e4m3, 512, 4096, 4096);
+    b.Dense(e2m1, bf16, 512, 2048, 4096);
+    for (int rows : {1, 512}) b.Dense(DType::kI8, DType::kI8, rows, 4096, 4096);
+    b.Dense(DType::kF32, bf16, 128, 256, 4096);
   }
   if (in("experts")) {
     b.Experts(e2m1, e4m3, 128, 2048, 4096);
