@@ -31,8 +31,8 @@ std::unique_ptr<Bf16Tables> Make() {
 }  // namespace
 
 const Bf16Tables& GetBf16Tables() {
-  static const std::unique_ptr<Bf16Tables> tables = Make();
-  return *tables;
+  static const std::unique_ptr<Bf16Tables> kTables = Make();
+  return *kTables;
 }
 
 }  // namespace vexil::cpu
