@@ -41,11 +41,14 @@ struct Random {
 class Pool {
  public:
   static constexpr size_t kBytes = size_t(5) << 28;
-  Pool() : bytes_(kBytes / 8) {
+  Pool() : bytes_((kBytes + 64) / 8) {
     Random r;
     for (uint64_t& w : bytes_) w = (r.Next() & 0xbfbfbfbfbfbfbfbfull) | 0x3030303030303030ull;
   }
-  const uint8_t* data() const { return reinterpret_cast<const uint8_t*>(bytes_.data()); }
+  const uint8_t* data() const {
+    const uint8_t* p = reinterpret_cast<const uint8_t*>(bytes_.data());
+    return p + (64 - reinterpret_cast<uintptr_t>(p) % 64) % 64;
+  }
   // The next part of the pool, on a cache line.
   const uint8_t* Take(size_t bytes) {
     bytes = (bytes + 63) / 64 * 64;
