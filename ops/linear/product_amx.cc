@@ -3,9 +3,8 @@
 // operand is 16 pairs of elements of K by up to 16 rows of x, packed once per call. A result is then the same sequence
 // of instructions for one row of x and for thousands.
 //
-// Few rows (up to 32): every thread streams blocks of 32 rows of w, decodes 256 elements of K of each row at a time and
-// multiplies them while it decodes the next; w is read once, at the speed of memory. Groups of more rows:
-// product_amx_blocked.cc.
+// Few rows (up to 32): every thread streams blocks of 32 rows of w, decodes 128 or 256 elements of K of each row at a
+// time and multiplies them; w is read once. Groups of more rows: product_amx_blocked.cc.
 #include "ops/linear/product_amx.h"
 
 #if defined(__x86_64__)
@@ -38,9 +37,16 @@ HWY_PUSH_ATTRIBUTES(VX_AMX_ATTRIBUTES)
 namespace vexil::cpu {
 namespace {
 
-constexpr int64_t kGroup = 4;          // steps that are decoded before they are multiplied
-constexpr int64_t kAheadBytes = 1024;  // of a row, between asking for codes and decoding them
-constexpr int64_t kAheadBytesInPlace = 512;
+constexpr int64_t kAheadBytesInPlace = 512;  // of a row, between asking for codes and multiplying them
+// Codes of the next block of rows are asked for in this many sequences: with one, the processor's prefetcher stops at
+// the end of every page; with one per row, it has more to follow than it can.
+constexpr int64_t kSequences = 4;
+
+// Steps that are decoded before they are multiplied, and whether they are multiplied during the decoding of the next.
+// Tiles of 16 KB leave room in the first-level cache for codes, scales and x: what they displace costs the processor a
+// line buffer each time, and those are what bounds reading.
+constexpr int64_t GroupOf(DType format) { return format == DType::kE2M1x2 ? 4 : 2; }
+constexpr bool MultipliesBehind(DType format) { return format != DType::kE2M1x2; }
 
 // Tile registers: results c[w tile][x block], operands.
 #define VX_C00 "%%tmm0"
@@ -114,15 +120,14 @@ void DecodeEdge(const WeightBlock& w, int64_t k, uint8_t* tiles) {
 }
 
 // Decodes kCount whole steps from element k on, a row at a time: a row's codes are then read as a short run, which
-// costs the processor less than a line of each of 32 rows in turn. Asks for the codes that are needed kAheadBytes of a
-// row later, of the next block of rows at the end of a row, and for scales of the next block. Calls between(i) after
-// each of 2 kCount equal parts of the rows.
+// costs the processor less than a line of each of 32 rows in turn. Asks for as many codes and scales of the next block.
+// Calls between(i) after each of 2 kCount equal parts of the rows.
 template <DType kFormat, int64_t kCount, class Between>
 inline void DecodeSteps(const WeightBlock& w, int64_t k, uint8_t* tiles, const Between& between) {
+  constexpr int64_t kRowsOfSequence = kBlockRows / kSequences;
   const CodeRows rows = w.rows;  // a copy that the stores below cannot change, as far as the compiler knows
   const int64_t offset = BytesOfElements(kFormat, k), bytes = BytesOfElements(kFormat, kCount * kStep);
-  const int64_t ahead = offset + std::min(kAheadBytes, rows.stride / 2);
-  const uint8_t* next = ahead < rows.stride ? rows.Row(w.begin) + ahead : w.next_codes + ahead - rows.stride;
+  const uint8_t* next = w.next_codes + kRowsOfSequence * offset;
   const uint8_t* codes = rows.Row(w.begin) + offset;
   const uint8_t* scales = rows.ScaleRow(w.begin) + ScaleOffset(kFormat, k);
   const int64_t scale_stride = rows.block_shift == 0 ? rows.scale_stride : 0;  // a block lies inside a tile of scales
@@ -131,11 +136,12 @@ inline void DecodeSteps(const WeightBlock& w, int64_t k, uint8_t* tiles, const B
       _mm_prefetch(w.next_scales + kBlockRows * k / kE2M1Block + i, _MM_HINT_T0);
     }
   }
-  for (int64_t i = 0; i < 2 * kCount; ++i) {
-    for (int64_t r = 0; r < kBlockRows / (2 * kCount); ++r) {
-      for (int64_t line = 0; line < bytes; line += 64) _mm_prefetch(next + line, _MM_HINT_T1);
+  for (int64_t i = 0, r = 0; i < 2 * kCount; ++i) {
+    for (const int64_t end = r + kBlockRows / (2 * kCount); r < end; ++r) {
+      const uint8_t* ahead = next + r % kSequences * kRowsOfSequence * rows.stride + r / kSequences * bytes;
+      for (int64_t line = 0; line < bytes; line += 64) _mm_prefetch(ahead + line, _MM_HINT_T1);
       DecodeRun<kFormat, kCount>::Do(rows, codes, scales, tiles);
-      next += rows.stride, codes += rows.stride, scales += scale_stride, tiles += 64;
+      codes += rows.stride, scales += scale_stride, tiles += 64;
     }
     between(i);
   }
@@ -221,11 +227,11 @@ inline void ZeroResults() {
 }
 
 // Up to two blocks of x times a block of w that is read once. Tiles are configured for the blocks. The multiplications
-// of a group of steps are spread over the decoding of the next: they keep other parts of the processor busy, and find
-// their tiles in the cache rather than on the way there.
+// of a group of steps can be spread over the decoding of the next: they keep other parts of the processor busy.
 template <DType kFormat, class Y, bool kTwo>
 void StreamDecoded(const WeightBlock& w, const InputBlock& b0, const InputBlock* b1, MutTensorView y) {
-  alignas(64) uint8_t buffers[2][kGroup * kStepBytes];
+  constexpr int64_t kGroup = GroupOf(kFormat), kBuffers = MultipliesBehind(kFormat) ? 2 : 1;
+  alignas(64) uint8_t buffers[kBuffers][kGroup * kStepBytes];
   const uint8_t *x0 = b0.data, *x1 = kTwo ? b1->data : nullptr;
   const int64_t n0 = b0.count, n1 = kTwo ? b1->count : 0;
   const int64_t whole = w.count == kBlockRows ? w.k / kStep : 0, groups = whole / kGroup;
@@ -233,16 +239,24 @@ void StreamDecoded(const WeightBlock& w, const InputBlock& b0, const InputBlock*
     MultiplyHalf<kTwo>(tiles, x0, n0, x1, n1);
     x0 += 64 * n0, x1 += 64 * n1;
   };
+  const auto multiply_group = [&](const uint8_t* tiles) {
+    for (int64_t i = 0; i < 2 * kGroup; ++i) multiply(tiles + i * kHalfStepBytes);
+  };
   ZeroResults<kTwo>();
-  if (groups > 0) DecodeSteps<kFormat, kGroup>(w, 0, buffers[0]);
-  for (int64_t g = 1; g < groups; ++g) {
-    const uint8_t* ready = buffers[(g - 1) % 2];
-    DecodeSteps<kFormat, kGroup>(w, g * kGroup * kStep, buffers[g % 2],
-                                 [&](int64_t i) { multiply(ready + i * kHalfStepBytes); });
+  for (int64_t g = 0; g < groups; ++g) {
+    uint8_t* tiles = buffers[g % kBuffers];
+    const int64_t k = g * kGroup * kStep;
+    if (!MultipliesBehind(kFormat)) {
+      DecodeSteps<kFormat, kGroup>(w, k, tiles);
+      multiply_group(tiles);
+    } else if (g == 0) {
+      DecodeSteps<kFormat, kGroup>(w, k, tiles);
+    } else {
+      const uint8_t* ready = buffers[(g - 1) % kBuffers];
+      DecodeSteps<kFormat, kGroup>(w, k, tiles, [&](int64_t i) { multiply(ready + i * kHalfStepBytes); });
+    }
   }
-  if (groups > 0) {
-    for (int64_t i = 0; i < 2 * kGroup; ++i) multiply(buffers[(groups - 1) % 2] + i * kHalfStepBytes);
-  }
+  if (MultipliesBehind(kFormat) && groups > 0) multiply_group(buffers[(groups - 1) % kBuffers]);
   for (int64_t k = groups * kGroup * kStep; k < w.k; k += kStep) {
     if (k < whole * kStep) {
       DecodeSteps<kFormat, 1>(w, k, buffers[0]);
