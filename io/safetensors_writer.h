@@ -24,7 +24,7 @@ struct TensorDeclaration {
   Dims dims;  // storage elements; kE2M1x2 [n, k/2] is written as "F4" [n, k]
 };
 
-// All that stands in front of the tensors' bytes: the header's length and the header, padded to a multiple of 8. The
+// All that stands in front of the tensors' bytes: the header's length and the header, padded to a multiple of 64. The
 // bytes follow in the order of `tensors` without gaps. Errors: those of SafetensorsWriter::Create, without a path.
 Result<std::string> SafetensorsHead(std::span<const TensorDeclaration> tensors, const SafetensorsMetadata& metadata);
 
@@ -39,7 +39,7 @@ WrittenType WrittenTypeOf(DType dtype, const Dims& dims);
 class SafetensorsWriter {
  public:
   // Declares every tensor, in the order in which their bytes will come, and writes the header. The data starts at a
-  // multiple of 8; the format has no padding between tensors, so declare wide element types before narrow ones to
+  // multiple of 64; the format has no padding between tensors, so declare wide element types before narrow ones to
   // keep every tensor aligned.
   // kInvalidArgument: a declaration that SafetensorsFile would refuse (repeated name, bad dims, a name that is not
   // UTF-8, a header beyond the limit), or a scalar of kE2M1x2.

@@ -44,7 +44,7 @@ constexpr int64_t kSequences = 4;
 
 // Steps that are decoded before they are multiplied, and whether they are multiplied during the decoding of the next.
 // Tiles of 16 KB leave room in the first-level cache for codes, scales and x: what they displace costs the processor a
-// line buffer each time, and those are what bounds reading.
+// line buffer each time, and those are most likely what bounds reading.
 constexpr int64_t GroupOf(DType format) { return format == DType::kE2M1x2 ? 4 : 2; }
 constexpr bool MultipliesBehind(DType format) { return format != DType::kE2M1x2; }
 
