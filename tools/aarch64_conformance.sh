@@ -29,7 +29,7 @@ done
 
 cd "$root"
 mapfile -t sources < <(
-  ls base/arena.cc base/cpu_isa.cc base/processors.cc base/thread_pool.cc device/device.cc testing/conformance.cc \
+  ls base/arena.cc base/cpu_isa.cc base/host_memory.cc base/processors.cc base/thread_pool.cc device/device.cc testing/conformance.cc \
     testing/conformance_run.cc testing/conformance_main.cc testing/test_device.cc
   find ops -name '*.cc' ! -name '*_test.cc' ! -name '*_bench.cc'
   ls "$build"/generated/register_conformance_*.cc
