@@ -12,10 +12,12 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <new>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "base/host_memory.h"
 #include "ops/grouped_linear/grouped_linear.h"
 #include "ops/linear/linear.h"
 #include "ops/linear/operands.h"
@@ -41,14 +43,13 @@ struct Random {
 class Pool {
  public:
   static constexpr size_t kBytes = size_t(5) << 28;
-  Pool() : bytes_((kBytes + 64) / 8) {
+  Pool() : memory_(HostMemory::Allocate(kBytes)) {
+    if (memory_.data() == nullptr) throw std::bad_alloc();
     Random r;
-    for (uint64_t& w : bytes_) w = (r.Next() & 0xbfbfbfbfbfbfbfbfull) | 0x3030303030303030ull;
+    uint64_t* words = reinterpret_cast<uint64_t*>(memory_.data());
+    for (size_t i = 0; i < kBytes / 8; ++i) words[i] = (r.Next() & 0xbfbfbfbfbfbfbfbfull) | 0x3030303030303030ull;
   }
-  const uint8_t* data() const {
-    const uint8_t* p = reinterpret_cast<const uint8_t*>(bytes_.data());
-    return p + (64 - reinterpret_cast<uintptr_t>(p) % 64) % 64;
-  }
+  const uint8_t* data() const { return memory_.data(); }
   // The next part of the pool, on a cache line.
   const uint8_t* Take(size_t bytes) {
     bytes = (bytes + 63) / 64 * 64;
@@ -58,7 +59,7 @@ class Pool {
   }
 
  private:
-  std::vector<uint64_t> bytes_;
+  HostMemory memory_;
   size_t used_ = 0;
 };
 
