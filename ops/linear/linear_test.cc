@@ -153,7 +153,7 @@ TEST_F(LinearBits, ManyRowsEqualRowsAlone) {
         RunOn<Linear>(kernel, {.x = InputRows(x, i, i + 1), .w = w, .y = y});
         ExpectSameBits(y, whole.Rows(i, i + 1));
       }
-      for (int64_t n : {40, 65, 96, 97, 200}) {
+      for (int64_t n : {20, 40, 65, 96, 97, 200}) {
         const MutTensorView y = m_.Padded(formats.y, {n, columns}, 3);
         RunOn<Linear>(kernel, {.x = InputRows(x, many - n, many), .w = w, .y = y}, 3);
         ExpectSameBits(y, whole.Rows(many - n, many));
