@@ -18,6 +18,7 @@
 #include <limits>
 #include <span>
 
+#include "ops/sparse_attention/rows.h"
 #include "ops/sparse_attention/sparse_attention.h"
 #include "ops/x86/amx_tiles.h"
 #include "ops/x86/avx512_math.h"
@@ -89,13 +90,6 @@ struct Sums {
         carry(sum + z.heads()) {}
 };
 
-const BF16* RowAt(const SparseAttention::Args& a, int64_t row) {
-  const int64_t step = a.step_kv.dim(0), window = a.window_kv.empty() ? 0 : a.window_kv.dim(0);
-  if (row < step) return a.step_kv.Row<BF16>(row);
-  if (row < step + window) return a.window_kv.Row<BF16>(row - step);
-  return a.compressed_kv.Row<BF16>(row - step - window);
-}
-
 // The rows that columns [begin, begin + kPart) name, without the -1.
 void ListRows(const SparseAttention::Args& a, int64_t t, int64_t begin, const BF16* zero_row, Part& part) {
   const int32_t* list = a.rows.Row<int32_t>(t);
@@ -103,7 +97,7 @@ void ListRows(const SparseAttention::Args& a, int64_t t, int64_t begin, const BF
   for (int64_t j = begin; j < end; j += kBlock) {
     const int64_t first = part.num_rows;
     for (int64_t i = j; i < std::min(j + kBlock, end); ++i) {
-      if (list[i] >= 0) part.rows[part.num_rows++] = RowAt(a, list[i]);
+      if (list[i] >= 0) part.rows[part.num_rows++] = RowAt<BF16>(a, list[i]);
     }
     if (part.num_rows == first) continue;
     part.blocks[part.num_blocks++] = {first, part.num_rows - first};

@@ -8,6 +8,7 @@
 #include "ops/dot.h"
 #include "ops/elements.h"
 #include "ops/fault.h"
+#include "ops/sparse_attention/rows.h"
 #include "ops/sparse_attention/sparse_attention.h"
 
 namespace vexil::cpu {
@@ -26,15 +27,6 @@ constexpr int64_t kHeads = 16;
 template <class T>
 void Convert(const T* x, int64_t count, float* out) {
   for (int64_t i = 0; i < count; ++i) out[i] = ToFloat(x[i]);
-}
-
-template <class T>
-const T* RowAt(const SparseAttention::Args& a, int64_t row) {
-  const int64_t step = a.step_kv.dim(0), window = a.window_kv.empty() ? 0 : a.window_kv.dim(0);
-  if (row < step) return a.step_kv.Row<T>(row);
-  if (row < step + window) return a.window_kv.Row<T>(row - step);
-  VX_DCHECK(!a.compressed_kv.empty() && row < step + window + a.compressed_kv.dim(0), "row beyond the last pool");
-  return a.compressed_kv.Row<T>(row - step - window);
 }
 
 // Copies the rows that the columns name to kv as f32, skipping -1. Returns their number.

@@ -19,6 +19,7 @@
 
 #include "base/host_memory.h"
 #include "ops/elements.h"
+#include "ops/sparse_attention/rows.h"
 #include "ops/sparse_attention/sparse_attention.h"
 #include "ops/vectors/levels.h"
 #include "ops/vectors/pack-inl.h"
@@ -60,14 +61,6 @@ struct Piece {
   float* p;                 // [head][kBlock]: logits, then weights
   float *keep, *max, *sum;  // [head]
 };
-
-template <class T>
-const T* RowAt(const SparseAttention::Args& a, int64_t row) {
-  const int64_t step = a.step_kv.dim(0), window = a.window_kv.empty() ? 0 : a.window_kv.dim(0);
-  if (row < step) return a.step_kv.Row<T>(row);
-  if (row < step + window) return a.window_kv.Row<T>(row - step);
-  return a.compressed_kv.Row<T>(row - step - window);
-}
 
 template <class T>
 HWY_INLINE void Convert(const T* from, int64_t d, float* to) {
