@@ -14,7 +14,7 @@ target_include_directories(vexil_options INTERFACE ${CMAKE_SOURCE_DIR})
 target_compile_options(vexil_options INTERFACE
   $<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wshadow;-Werror;-ffp-contract=off;-fno-math-errno>)
 # g++ 12 reports std::string's own memcpy here (GCC bug 105651).
-target_compile_options(vexil_options INTERFACE $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-restrict>)
+target_compile_options(vexil_options INTERFACE $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-restrict;-Wno-array-bounds>)
 if(VEXIL_SANITIZE)
   target_compile_options(vexil_options INTERFACE -fsanitize=${VEXIL_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   target_link_options(vexil_options INTERFACE -fsanitize=${VEXIL_SANITIZE})
