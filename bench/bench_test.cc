@@ -1,7 +1,10 @@
 #include <gtest/gtest.h>
 
+#include "bench/host_indices.h"
 #include "bench/op_bench.h"
 #include "ops/scale/scale.h"
+#include "ops/top_k/top_k.h"
+#include "testing/simulated_device.h"
 
 namespace vexil {
 namespace {
@@ -48,6 +51,24 @@ TEST(OpBench, CostOfACallThatATraceSaw) {
   EXPECT_EQ(CostOfCall("scale", &args).bytes, 48);
   EXPECT_EQ(CostOfCall("scale", &args).rows, 2);
   EXPECT_EQ(CostOfCall("nothing", &args).bytes, 0);
+}
+
+// The simulated device's memory stops whoever reads it in place.
+TEST(HostIndices, AreCopiesOfIndexTensorsAlone) {
+  SimulatedDevice device;
+  const std::vector<int32_t> counts = {3, 1, 4};
+  const DeviceBuffer memory = *DeviceBuffer::Create(device, 4096);
+  ASSERT_TRUE(device.CopyIn(memory.data(), counts.data(), counts.size() * sizeof(int32_t), device.stream()).ok());
+  const DeviceId id = device.caps().id;
+  TopK::Args args = {.scores = TensorView(memory.data(), DType::kF32, {3, 8}, id),
+                     .count = TensorView(memory.data(), DType::kI32, {3}, id),
+                     .indices = {}};
+  ASSERT_EQ(BytesOfArgs("top_k"), sizeof(args));
+  HostIndices indices(device);
+  ASSERT_TRUE(indices.Take(reinterpret_cast<std::byte*>(&args), sizeof(args)).ok());
+  EXPECT_EQ(args.scores.raw(), memory.data()) << "values stay where they are";
+  ASSERT_NE(args.count.raw(), memory.data());
+  EXPECT_EQ(std::vector<int32_t>(args.count.Data<int32_t>(), args.count.Data<int32_t>() + 3), counts);
 }
 
 class OpBenchRuns : public testing::Test {

@@ -53,6 +53,14 @@ Status OpBench::RunAll() {
   return {};
 }
 
+size_t BytesOfArgs(std::string_view op) {
+#define VX_OP(Op, folder) \
+  if (op == NameOfOp##Op()) return BytesOfOp##Op();
+#include "ops/ops.inc"
+#undef VX_OP
+  return 0;
+}
+
 OpCost CostOfCall(std::string_view op, const void* args) {
 #define VX_OP(Op, folder) \
   if (op == NameOfOp##Op()) return CostOfOp##Op(args);

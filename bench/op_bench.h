@@ -76,11 +76,14 @@ class OpBench {
 
 // The cost of a call that ops/op.h's OpTrace saw; zero for an op that is not in the list.
 OpCost CostOfCall(std::string_view op, const void* args);
+// The bytes of its arguments, which are plain data; 0 for an op that is not in the list.
+size_t BytesOfArgs(std::string_view op);
 
 // One of each per op, in generated files of their own.
 #define VX_OP(Op, folder)                \
   void BenchOp##Op(OpBench& bench);      \
   OpCost CostOfOp##Op(const void* args); \
+  size_t BytesOfOp##Op();                \
   std::string_view NameOfOp##Op();
 #include "ops/ops.inc"
 #undef VX_OP

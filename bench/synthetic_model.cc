@@ -5,7 +5,7 @@
 namespace vexil {
 namespace {
 
-// V4-Flash's config.json (spec: model, 2), without its layers.
+// Without layers.
 ModelConfig FlashConfig() {
   ModelConfig c;
   c.vocab_size = 129280;
@@ -119,14 +119,22 @@ void SyntheticModel::Finish(ModelConfig config, ModelWeights weights) {
   model_ = Model::FromParts(std::move(config), std::move(weights), NumericsMode::kFp8);
 }
 
-std::unique_ptr<SyntheticModel> SyntheticModel::WithLayer(int64_t ratio) {
-  std::unique_ptr<SyntheticModel> s(new SyntheticModel);
+ModelConfig LayerConfig(int64_t ratio) {
   ModelConfig config = FlashConfig();
+  config.vocab_size /= 64;
   config.num_layers = 1;
   config.compress_ratios = {ratio};
+  return config;
+}
+
+ModelConfig HeadConfig() { return FlashConfig(); }
+
+std::unique_ptr<SyntheticModel> SyntheticModel::WithLayer(int64_t ratio) {
+  std::unique_ptr<SyntheticModel> s(new SyntheticModel);
+  ModelConfig config = LayerConfig(ratio);
   RandomWeights random(s->arena_, config);
   ModelWeights w;
-  w.embed = random.Bf16(config.vocab_size / 64, config.dim);  // ids are small here: the table's size does not matter
+  w.embed = random.Bf16(config.vocab_size, config.dim);
   w.layers.push_back(random.Layer(ratio));
   s->Finish(std::move(config), std::move(w));
   return s;
@@ -134,7 +142,7 @@ std::unique_ptr<SyntheticModel> SyntheticModel::WithLayer(int64_t ratio) {
 
 std::unique_ptr<SyntheticModel> SyntheticModel::WithHead() {
   std::unique_ptr<SyntheticModel> s(new SyntheticModel);
-  const ModelConfig config = FlashConfig();
+  const ModelConfig config = HeadConfig();
   RandomWeights random(s->arena_, config);
   ModelWeights w;
   w.embed = random.Bf16(config.vocab_size / 64, config.dim);

@@ -17,6 +17,12 @@ struct LayerKind {
 };
 inline constexpr LayerKind kLayerKinds[] = {{"window", 0, 2}, {"ratio 4", 4, 21}, {"ratio 128", 128, 20}};
 
+// V4-Flash's configuration (models/v4-flash/config.json; spec: model, 2) with one layer of that ratio, without the
+// embeddings and the head, whose size a layer does not notice.
+ModelConfig LayerConfig(int64_t ratio);
+// The same without layers, with the head.
+ModelConfig HeadConfig();
+
 class SyntheticModel {
  public:
   // One layer with that ratio, or none (for the head).

@@ -7,6 +7,7 @@
 #include <memory>
 #include <utility>
 
+#include "bench/device_layer_bench.h"
 #include "bench/layer_bench.h"
 #include "bench/model_bench.h"
 #include "bench/op_bench.h"
@@ -154,15 +155,14 @@ void AddOps(CLI::App& bench, Command& command) {
 struct LayerCommand {
   BenchFlags flags;
   LayerBenchOptions options;
+  std::string device = "cpu";
 
   Status Run() {
     VX_TRY(CheckWritable(flags.json));
+    VX_ASSIGN(const DeviceId id, ParseDevice(device));
     StopOnInterrupt();
-    ThreadPool threads(flags.Threads());
-    MachineLimits limits(threads, size_t(1) << 30);
     JsonLines json;
     double total = 0, total_floor = 0;
-    VX_TRY(PrintLimits(limits));
     const auto on_row = [&](const LayerBenchRow& r) {
       ClearProgress();
       (void)Print(fmt::format("{}: {} token(s) behind {}: {} (spread {:.0f}%), floors {}, {:.1f}% of the limit\n",
@@ -176,8 +176,8 @@ struct LayerCommand {
       total_floor += double(r.layers) * r.floor;
       json.Add(r.ToJson());
     };
-    Status status = BenchLayers(
-        threads, limits, options, on_row, [](const std::string& what) { ShowProgress(what); }, interrupted);
+    Status status = id.kind == DeviceKind::kCpu ? OnCpu(on_row)
+                                                : BenchLayersOnDevice(id, options, on_row, ShowProgress, interrupted);
     ClearProgress();
     VX_TRY(std::move(status));
     VX_TRY(Print(fmt::format(
@@ -185,19 +185,28 @@ struct LayerCommand {
         Time(total), double(options.tokens) / total, 100 * total_floor / total)));
     return json.Write(flags.json);
   }
+
+ private:
+  Status OnCpu(const std::function<void(const LayerBenchRow&)>& on_row) {
+    ThreadPool threads(flags.Threads());
+    MachineLimits limits(threads, size_t(1) << 30);
+    VX_TRY(PrintLimits(limits));
+    return BenchLayers(threads, limits, options, on_row, ShowProgress, interrupted);
+  }
 };
 
 void AddLayer(CLI::App& bench, Command& command) {
   CLI::App* sub = bench.add_subcommand("layer", "one whole layer of each kind at V4-Flash's widths, random weights");
   auto c = std::make_shared<LayerCommand>();
   c->flags.Declare(*sub);
+  sub->add_option("--device", c->device, "cpu, cuda or cuda:N (see vexil devices)")->capture_default_str();
   sub->add_option("--tokens", c->options.tokens, "tokens of the step")
-      ->check(CLI::Range(1, 4096))
+      ->check(CLI::Range(1, 1 << 16))
       ->capture_default_str();
   sub->add_option("--context", c->options.context, "tokens before the step")
       ->check(CLI::Range(0, 1 << 20))
       ->capture_default_str();
-  sub->add_option("--seconds", c->options.seconds, "seconds of measuring per kind of layer")
+  sub->add_option("--seconds", c->options.seconds, "seconds of measuring per kind of layer, on the CPU")
       ->check(CLI::Range(0.0, 3600.0))
       ->capture_default_str();
   sub->callback([c, &command] { command.run = [c] { return c->Run(); }; });

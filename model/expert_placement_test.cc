@@ -64,8 +64,7 @@ TEST(ExpertPlacement, DefaultBudgetLeavesRoomForState) {
 
 // The published model on one accelerator of 139 GiB, and on a small one.
 TEST(ExpertPlacement, DeepSeekV4Flash) {
-  const Result<ModelConfig> config =
-      ModelConfig::ReadFile(std::string(VEXIL_SOURCE_DIR) + "/models/v4-flash/config.json");
+  const Result<ModelConfig> config = ModelConfig::ReadFile(VEXIL_SOURCE_DIR "/models/v4-flash/config.json");
   ASSERT_TRUE(config.ok()) << config.status().message();
   const WeightSizes sizes = ModelWeights::Outline(*config).Sizes();
   // Three matrices of 4096 x 2048: half a byte per code and a scale for every 32.

@@ -39,9 +39,7 @@ TEST(GgufNames, BothWays) {
 class GgufConfigTest : public testing::Test {
  protected:
   GgufConfigTest() : metadata_(GgufConfigMetadata(Tiny())) {}
-  static ModelConfig Tiny() {
-    return *ModelConfig::ReadFile(std::string(VEXIL_SOURCE_DIR) + "/models/tiny/config.json");
-  }
+  static ModelConfig Tiny() { return *ModelConfig::ReadFile(VEXIL_SOURCE_DIR "/models/tiny/config.json"); }
 
   GgufScalarOrArray& At(std::string_view key) {
     for (auto& [k, value] : metadata_) {

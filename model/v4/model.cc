@@ -101,14 +101,25 @@ Result<std::unique_ptr<Model>> Model::Outline(const ModelOptions& options) {
 Result<std::unique_ptr<Model>> Model::Synthetic(uint64_t seed, const ModelOptions& options) {
   std::unique_ptr<Model> m(new Model);
   VX_TRY(m->ReadConfig(options));
+  VX_TRY(m->MakeWeights(seed, options));
+  return m;
+}
+
+Result<std::unique_ptr<Model>> Model::Synthetic(ModelConfig config, uint64_t seed, const ModelOptions& options) {
+  std::unique_ptr<Model> m(new Model);
+  m->config_ = std::move(config);
+  VX_TRY(m->MakeWeights(seed, options));
+  return m;
+}
+
+Status Model::MakeWeights(uint64_t seed, const ModelOptions& options) {
   if (options.device.kind != DeviceKind::kCpu) {
-    VX_ASSIGN(m->device_, OpenDevice(options.device));
+    VX_ASSIGN(device_, OpenDevice(options.device));
   }
   std::optional<int64_t> budget = options.device_budget;
-  if (m->device_ && !budget) budget = DefaultWeightBudget(m->device_->FreeBytes());
-  VX_ASSIGN(m->weights_, ModelWeights::Synthetic(m->config_, seed, m->device_.get(), budget, options.progress));
-  VX_TRY(m->Finish(options));
-  return m;
+  if (device_ && !budget) budget = DefaultWeightBudget(device_->FreeBytes());
+  VX_ASSIGN(weights_, ModelWeights::Synthetic(config_, seed, device_.get(), budget, options.progress));
+  return Finish(options);
 }
 
 // What follows from configuration, weights and device.

@@ -44,6 +44,8 @@ class Model {
   // A model of random weights (ModelWeights::Synthetic) for the configuration in options.config_path. It has no
   // files().
   static Result<std::unique_ptr<Model>> Synthetic(uint64_t seed, const ModelOptions& options);
+  // The same for a configuration that no file has.
+  static Result<std::unique_ptr<Model>> Synthetic(ModelConfig config, uint64_t seed, const ModelOptions& options);
 
   // The same without weights (ModelWeights::Outline), in host memory: for MakePlan() and PlacementFor(), nothing else.
   static Result<std::unique_ptr<Model>> Outline(const ModelOptions& options);
@@ -85,6 +87,7 @@ class Model {
  private:
   Model() = default;
   Status ReadConfig(const ModelOptions& options);
+  Status MakeWeights(uint64_t seed, const ModelOptions& options);
   Status Finish(const ModelOptions& options);
   Status FinishOnDevice();
   Status ForwardOnDevice(const Context& ctx, StatePool& pool, const StepBatch& batch, MutTensorView logits,
