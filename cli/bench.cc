@@ -28,6 +28,8 @@ void StopOnInterrupt() {
   });
 }
 
+constexpr const char* kStandardOutput = "-";
+
 // Options that every benchmark has.
 struct BenchFlags {
   int threads = 0;
@@ -36,12 +38,13 @@ struct BenchFlags {
   void Declare(CLI::App& app) {
     app.add_option("--threads", threads, "threads (default: all processors of this process)")
         ->check(CLI::Range(0, 1024));
-    app.add_option("--json", json, "write the rows to this file, one JSON object per line");
+    app.add_option("--json", json,
+                   "write the rows to this file, one JSON object per line; - for standard output, with nothing else");
   }
+  // Text for people, unless the rows go to standard output.
+  Status Show(const std::string& text) const { return json == kStandardOutput ? Status() : Print(text); }
   int Threads() const { return threads > 0 ? threads : ThreadPool::AvailableProcessors(); }
 };
-
-constexpr const char* kStandardOutput = "-";
 
 // Nothing for an empty path.
 Status WriteText(const std::string& path, const std::string& text) {
@@ -100,12 +103,12 @@ std::string Time(double seconds) {
   return seconds < 1e-3 ? fmt::format("{:.1f} us", seconds * 1e6) : fmt::format("{:.2f} ms", seconds * 1e3);
 }
 
-Status PrintLimits(MachineLimits& limits) {
+std::string TextOf(MachineLimits& limits) {
   std::string text = fmt::format("read {:.1f} GB/s", limits.ReadBandwidth() * 1e-9);
   for (const PeakLoop& loop : PeakLoops()) {
     if (loop.supported()) text += fmt::format(", {} {:.0f} GFLOP/s", loop.name, limits.Peak(loop) * 1e-9);
   }
-  return Print("limits now: " + text + "\n");
+  return "limits now: " + text + "\n";
 }
 
 struct OpsCommand {
@@ -118,15 +121,15 @@ struct OpsCommand {
     ThreadPool threads(flags.Threads());
     MachineLimits limits(threads, options.rotate_bytes);
     JsonLines json;
-    VX_TRY(PrintLimits(limits));
-    VX_TRY(Print(fmt::format("{:<28} {:<64} {:>10} {:>7} {:>8} {:>8} {:>7}  {}\n", "kernel", "case", "time", "spread",
-                             "GB/s", "GFLOP/s", "limit%", "bound by")));
+    VX_TRY(flags.Show(TextOf(limits)));
+    VX_TRY(flags.Show(fmt::format("{:<28} {:<64} {:>10} {:>7} {:>8} {:>8} {:>7}  {}\n", "kernel", "case", "time",
+                                  "spread", "GB/s", "GFLOP/s", "limit%", "bound by")));
     const auto on_row = [&](const OpBenchRow& r) {
       ClearProgress();
       const double s = r.timing.median_s;
-      (void)Print(fmt::format("{:<28} {:<64} {:>10} {:>6.0f}% {:>8.2f} {:>8.1f} {:>6.1f}%  {} {:.0f} G\n", r.kernel,
-                              r.shape, Time(s), r.timing.spread * 100, r.cost.bytes / s * 1e-9, r.cost.flops / s * 1e-9,
-                              r.ratio * 100, r.limit, r.limit_value * 1e-9));
+      (void)flags.Show(fmt::format("{:<28} {:<64} {:>10} {:>6.0f}% {:>8.2f} {:>8.1f} {:>6.1f}%  {} {:.0f} G\n",
+                                   r.kernel, r.shape, Time(s), r.timing.spread * 100, r.cost.bytes / s * 1e-9,
+                                   r.cost.flops / s * 1e-9, r.ratio * 100, r.limit, r.limit_value * 1e-9));
       json.Add(r.ToJson());
     };
     OpBench bench(
@@ -165,12 +168,12 @@ struct LayerCommand {
     double total = 0, total_floor = 0;
     const auto on_row = [&](const LayerBenchRow& r) {
       ClearProgress();
-      (void)Print(fmt::format("{}: {} token(s) behind {}: {} (spread {:.0f}%), floors {}, {:.1f}% of the limit\n",
-                              r.name, r.tokens, r.context, Time(r.timing.median_s), r.timing.spread * 100,
-                              Time(r.floor), r.ratio() * 100));
+      (void)flags.Show(fmt::format("{}: {} token(s) behind {}: {} (spread {:.0f}%), floors {}, {:.1f}% of the limit\n",
+                                   r.name, r.tokens, r.context, Time(r.timing.median_s), r.timing.spread * 100,
+                                   Time(r.floor), r.ratio() * 100));
       for (const auto& [kernel, s] : r.kernels) {
-        (void)Print(fmt::format("    {:<32} {:>5.1f} calls {:>10}   floor {:>10} {:>6.1f}%\n", kernel, s.calls,
-                                Time(s.seconds), Time(s.floor), 100 * s.floor / s.seconds));
+        (void)flags.Show(fmt::format("    {:<32} {:>5.1f} calls {:>10}   floor {:>10} {:>6.1f}%\n", kernel, s.calls,
+                                     Time(s.seconds), Time(s.floor), 100 * s.floor / s.seconds));
       }
       total += double(r.layers) * r.timing.median_s;
       total_floor += double(r.layers) * r.floor;
@@ -180,7 +183,7 @@ struct LayerCommand {
                                                 : BenchLayersOnDevice(id, options, on_row, ShowProgress, interrupted);
     ClearProgress();
     VX_TRY(std::move(status));
-    VX_TRY(Print(fmt::format(
+    VX_TRY(flags.Show(fmt::format(
         "43 layers and the head, extrapolated from one of each kind: {} ({:.2f} tokens/s), {:.1f}% of the limit\n",
         Time(total), double(options.tokens) / total, 100 * total_floor / total)));
     return json.Write(flags.json);
@@ -190,7 +193,7 @@ struct LayerCommand {
   Status OnCpu(const std::function<void(const LayerBenchRow&)>& on_row) {
     ThreadPool threads(flags.Threads());
     MachineLimits limits(threads, size_t(1) << 30);
-    VX_TRY(PrintLimits(limits));
+    VX_TRY(flags.Show(TextOf(limits)));
     return BenchLayers(threads, limits, options, on_row, ShowProgress, interrupted);
   }
 };

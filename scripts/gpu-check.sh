@@ -44,6 +44,10 @@ step engine env VEXIL_TEST_DEVICE=cuda "$engine" --gtest_brief=1
 for mode in f32 bf16 fp8; do
   step "eval_$mode" "$vexil" eval --ckpt-path "$tiny" --suite "$tiny/eval.jsonl" --data-format $mode --device cuda --json
 done
+flash=$root/models/v4-flash/config.json
+step bench_layer_decode "$vexil" bench layer --device cuda --json -
+step bench_layer_prompt "$vexil" bench layer --device cuda --tokens 8192 --context 0 --json -
+step bench_model "$vexil" bench model --synthetic 1 --config "$flash" --layers 4 --device cuda --batch 1,8,32 --context 512,4K --prompt 2K,8K --steps 32 --json -
 step bench_tiny "$vexil" bench model --ckpt-path "$tiny" --device cuda --batch 1,8 --context 512 --prompt 2048 --json -
 if command -v compute-sanitizer > /dev/null; then
   step memcheck compute-sanitizer --tool memcheck --error-exitcode 1 "$conformance" --tier=smoke --gtest_filter='*/cuda.*' --gtest_brief=1
