@@ -36,15 +36,14 @@ def import_gems():
 
 def model_args(module, c, longest):
     rope = c["rope_scaling"]
-    ratios = tuple(gpu_peer.KINDS)
     return module.ModelArgs(
         max_batch_size=1, max_seq_len=longest, dtype="bf16", vocab_size=c["vocab_size"], dim=c["hidden_size"],
-        moe_inter_dim=c["moe_intermediate_size"], n_layers=len(ratios), n_hash_layers=1, n_mtp_layers=0,
+        moe_inter_dim=c["moe_intermediate_size"], n_layers=len(gpu_peer.RATIOS), n_hash_layers=1, n_mtp_layers=0,
         n_heads=c["num_attention_heads"], n_routed_experts=c["n_routed_experts"],
         n_activated_experts=c["num_experts_per_tok"], route_scale=c["routed_scaling_factor"],
         swiglu_limit=c["swiglu_limit"], q_lora_rank=c["q_lora_rank"], head_dim=c["head_dim"],
         rope_head_dim=c["qk_rope_head_dim"], o_groups=c["o_groups"], o_lora_rank=c["o_lora_rank"],
-        window_size=c["sliding_window"], compress_ratios=ratios, compress_rope_theta=c["compress_rope_theta"],
+        window_size=c["sliding_window"], compress_ratios=gpu_peer.RATIOS, compress_rope_theta=c["compress_rope_theta"],
         original_seq_len=rope["original_max_position_embeddings"], rope_factor=rope["factor"],
         index_n_heads=c["index_n_heads"], index_head_dim=c["index_head_dim"], index_topk=c["index_topk"],
         hc_mult=c["hc_mult"], hc_sinkhorn_iters=c["hc_sinkhorn_iters"], hc_eps=c["hc_eps"])
@@ -87,8 +86,7 @@ def measure(args, peer):
     torch.set_default_device(args.device)
     if args.gems:
         gems.enable()
-    subsets = {"base": [], **{kind: [layers[i]] for i, kind in enumerate(gpu_peer.KINDS.values())}, "all": layers}
-    whole = [subsets[kind][0] for kind in gpu_peer.stack(config)]
+    whole = [layers[which] for which in gpu_peer.stack(config)]
 
     def use(blocks):
         model.layers = torch.nn.ModuleList(blocks)
@@ -103,16 +101,24 @@ def measure(args, peer):
         return step
 
     for context in args.context:
-        for kind, blocks in subsets.items():
-            use(blocks)
-            bench.decode(stepper(context), kind=kind, context=context)
-    use(whole)
-    bench.decode(stepper(max(args.context)), kind="whole", context=max(args.context))
+        step = stepper(context)
+        use(layers)
+        for i in range(4):  # compiles
+            step(i)
+        use(whole)
+        bench.decode(step, context=context)
     for length in args.prompt:
         ids = torch.randint(0, config["vocab_size"], (1, length))
-        for kind, blocks in subsets.items():
-            use(blocks)
-            bench.prefill(lambda: model.forward(ids, 0).argmax(-1).tolist(), kind=kind, context=length, chunk=length)
+
+        def run():
+            return model.forward(ids, 0).argmax(-1).tolist()
+
+        def warm_up():
+            use(layers)
+            run()
+            use(whole)
+
+        bench.prefill(warm_up, run, context=length, chunk=length)
 
 
 def main():

@@ -1,7 +1,8 @@
-"""What the GPU peers have in common: the layers that are measured, timing, JSON lines, options.
+"""What the GPU peers have in common: the layers of the model, timing, JSON lines, options.
 
-A peer is built with one layer of each kind and measured with none of them (`base`: embedding and head), with each alone,
-and with all three. A layer's time is the difference to `base`; gpu_compare.py puts 43 layers together from these."""
+A peer is built with one layer of each kind, which warm it up. What counts is measured on a model of all layers, made of
+these three: layers of a kind share weights, and everything else is as in the whole model. A layer's weights are larger
+than any cache, so that nobody gains from it."""
 import argparse
 import json
 import statistics
@@ -10,9 +11,9 @@ import time
 
 import torch
 
-# compress_ratios of a configuration -> the name of the kind
-KINDS = {0: "window", 4: "ratio 4", 128: "ratio 128"}
-WARM_UP, STEPS, PROMPT_RUNS = 4, 16, 3
+RATIOS = (0, 4, 128)  # compress_ratios of the kinds of layers
+WARM_UP, STEPS = 2, 8
+PROMPT_SECONDS, PROMPT_RUNS = 5, 3  # a prompt is repeated for so long, so often at most
 
 
 def options(description):
@@ -35,8 +36,8 @@ def read_config(path):
 
 
 def stack(config):
-    """The kind of each layer of the whole model."""
-    return [KINDS[r] for r in config["compress_ratios"][:config["num_hidden_layers"]]]
+    """Which of the three layers stands for each layer of the model."""
+    return [RATIOS.index(r) for r in config["compress_ratios"][:config["num_hidden_layers"]]]
 
 
 class Bench:
@@ -44,10 +45,7 @@ class Bench:
 
     def __init__(self, peer, device, **about):
         self.peer, self.device = peer, device
-        self.emit(what="about", torch=torch.__version__, **about)
-
-    def emit(self, **row):
-        print(json.dumps({"peer": self.peer, **row}), flush=True)
+        self._emit(what="about", torch=torch.__version__, **about)
 
     def seconds(self, work):
         self._wait()
@@ -57,20 +55,26 @@ class Bench:
         return time.perf_counter() - begin
 
     def decode(self, step, **row):
-        """`step(i)` is the i-th step of a sequence; some run before those that count."""
+        """`step(i)` is the i-th step of a sequence; the first ones do not count."""
         self._row([self.seconds(lambda i=i: step(i)) for i in range(WARM_UP + STEPS)][WARM_UP:], what="decode", **row)
 
-    def prefill(self, run, **row):
-        """One run does not count. A prompt that does not fit is a row that says so."""
+    def prefill(self, warm_up, run, **row):
+        """A prompt that does not fit is a row that says so."""
+        times = []
         try:
-            self.seconds(run)
-            self._row([self.seconds(run) for _ in range(PROMPT_RUNS)], what="prefill", **row)
+            warm_up()
+            while len(times) < PROMPT_RUNS and sum(times) < PROMPT_SECONDS:
+                times.append(self.seconds(run))
+            self._row(times, what="prefill", **row)
         except torch.OutOfMemoryError:
-            self.emit(what="prefill", failed="out of memory", **row)
+            self._emit(what="prefill", **row, failed="out of memory")
             torch.cuda.empty_cache()
 
     def _row(self, times, **row):
-        self.emit(**row, seconds=statistics.median(times), fastest=min(times), slowest=max(times))
+        self._emit(**row, seconds=statistics.median(times), fastest=min(times), slowest=max(times), runs=len(times))
+
+    def _emit(self, **row):
+        print(json.dumps({"peer": self.peer, **row}), flush=True)
 
     def _wait(self):
         if self.device == "cuda":

@@ -18,8 +18,7 @@ def build(values, device):
     """One layer of each kind; they share one set of experts, which is far larger than any cache."""
     from transformers.models.deepseek_v4 import DeepseekV4Config, DeepseekV4ForCausalLM
     values = {k: v for k, v in values.items() if k not in ("quantization_config", "architectures", "torch_dtype")}
-    ratios = list(gpu_peer.KINDS)
-    values.update(num_hidden_layers=len(ratios), compress_ratios=ratios, num_hash_layers=1)
+    values.update(num_hidden_layers=len(gpu_peer.RATIOS), compress_ratios=list(gpu_peer.RATIOS), num_hash_layers=1)
     with torch.device(device):
         model = DeepseekV4ForCausalLM._from_config(DeepseekV4Config(**values), dtype=torch.bfloat16).eval()
     for name, tensor in model.state_dict().items():
@@ -32,12 +31,32 @@ def build(values, device):
     return model, layers
 
 
+def repeat(model, layers, order):
+    """Layers of the whole model: those of `layers` in this order, with their weights and an index of their own."""
+    shared = {id(t): t for layer in layers for t in (model.config, *layer.parameters(), *layer.buffers())}
+    blocks = []
+    for index, which in enumerate(order):
+        block = copy.deepcopy(layers[which], dict(shared))
+        for module in block.modules():
+            if hasattr(module, "layer_idx"):
+                module.layer_idx = index
+        blocks.append(block)
+    return blocks
+
+
 class Runner:
-    def __init__(self, model, device):
-        from transformers import DynamicCache
-        self.model, self.device, self.new_cache = model, device, lambda: DynamicCache(config=model.config)
+    def __init__(self, model, layers, order, device):
+        self.model, self.device, self.few, self.all = model, device, layers, repeat(model, layers, order)
+        types = model.config.layer_types
+        self.types = {len(self.few): types, len(self.all): [types[which] for which in order]}
         parameters = inspect.signature(model.forward).parameters
         self.cache_name = "cache" if "cache" in parameters else "past_key_values"
+
+    def use(self, layers, experts):
+        self.model.model.layers = torch.nn.ModuleList(layers)
+        self.model.config.layer_types = self.types[len(layers)]
+        self.model.config.num_hidden_layers = len(layers)
+        self.model.set_experts_implementation(experts)
 
     def forward(self, ids, position, cache):
         """The next token of a sequence that `cache` holds up to `position`."""
@@ -47,37 +66,30 @@ class Runner:
         return out.logits[:, -1:].argmax(-1)
 
     def read(self, ids, chunk):
-        cache = self.new_cache()
+        from transformers import DynamicCache
+        cache = DynamicCache(config=self.model.config)
         for begin in range(0, ids.shape[1], chunk):
             token = self.forward(ids[:, begin:begin + chunk], begin, cache)
-        return cache, token.tolist()
+        token.tolist()  # to the host, as a server needs it
+        return cache
 
     def stepper(self, cache, position):
         state = {"token": torch.ones(1, 1, dtype=torch.long, device=self.device)}
 
         def step(i):
             state["token"] = self.forward(state["token"], position + i, cache)
-            state["token"].tolist()  # to the host, as a server needs it
+            state["token"].tolist()
 
         return step
 
-
-def whole_model(model, layers, cache, kinds, new_cache):
-    """All layers of the model from the three: same weights, caches of their own."""
-    order = {kind: i for i, kind in enumerate(gpu_peer.KINDS.values())}
-    shared = {id(t): t for layer in layers for t in (model.config, *layer.parameters(), *layer.buffers())}
-    blocks, states = [], []
-    for index, kind in enumerate(kinds):
-        block = copy.deepcopy(layers[order[kind]], dict(shared))
-        for module in block.modules():
-            if hasattr(module, "layer_idx"):
-                module.layer_idx = index
-        blocks.append(block)
-        states.append(copy.deepcopy(cache.layers[order[kind]]))
-    model.model.layers = torch.nn.ModuleList(blocks)
-    whole = new_cache()
-    whole.layers = states
-    return whole
+    def fastest(self, bench, work, candidates):
+        """The implementation of the experts that serves the three layers best."""
+        times = {}
+        for experts in candidates:
+            self.use(self.few, experts)
+            work()
+            times[experts] = min(bench.seconds(work) for _ in range(3))
+        return min(times, key=times.get)
 
 
 @torch.inference_mode()
@@ -87,47 +99,33 @@ def measure(args):
     bench = gpu_peer.Bench(PEER, args.device, version=transformers.__version__, weights="BF16", attention="eager")
     torch.manual_seed(1)
     model, layers = build(values, args.device)
-    runner = Runner(model, args.device)
-    subsets = {"base": [], **{kind: [layers[i]] for i, kind in enumerate(gpu_peer.KINDS.values())}, "all": layers}
-
-    def use(kind, experts):
-        model.set_experts_implementation(experts)
-        model.model.layers = torch.nn.ModuleList(subsets[kind])
+    runner = Runner(model, layers, gpu_peer.stack(values), args.device)
 
     def prompt(length):
         return torch.randint(0, values["vocab_size"], (1, length), device=args.device)
 
-    def fastest(work, candidates):
-        times = {}
-        for experts in candidates:
-            use("all", experts)
-            work()
-            times[experts] = min(bench.seconds(work) for _ in range(3))
-        return min(times, key=times.get)
-
-    chunk = args.chunk or max(args.context)
     for context in args.context:
-        use("all", "grouped_mm")
-        cache, _ = runner.read(prompt(context), chunk)
-        token, trial = prompt(1), copy.deepcopy(cache)
-        experts = fastest(lambda: runner.forward(token, context, trial), ("grouped_mm", "batched_mm", "eager"))
-        for kind in subsets:
-            use(kind, experts)
-            bench.decode(runner.stepper(copy.deepcopy(cache), context), kind=kind, context=context, experts=experts)
-        if context == max(args.context):
-            kinds = gpu_peer.stack(values)
-            whole = whole_model(model, layers, cache, kinds, runner.new_cache)
-            bench.decode(runner.stepper(whole, context), kind="whole", context=context, experts=experts)
-            del whole
-        del cache, trial
+        ids = prompt(context)
+        runner.use(layers, "grouped_mm")
+        step = runner.stepper(runner.read(ids, args.chunk or context), context)
+        experts = runner.fastest(bench, lambda: step(0), ("grouped_mm", "batched_mm", "eager"))
+        runner.use(runner.all, "grouped_mm")
+        cache = runner.read(ids, args.chunk or context)
+        runner.use(runner.all, experts)
+        bench.decode(runner.stepper(cache, context), context=context, experts=experts)
+        del step, cache
     for length in args.prompt:
         ids = prompt(length)
         short = ids[:, :2048]
-        experts = fastest(lambda: runner.read(short, 2048), ("grouped_mm", "eager"))
+        experts = runner.fastest(bench, lambda: runner.read(short, 2048), ("grouped_mm", "eager"))
+
+        def warm_up():
+            runner.use(layers, experts)
+            runner.read(ids, size)
+            runner.use(runner.all, experts)
+
         for size in dict.fromkeys((min(args.chunk, length) or length, length)):
-            for kind in subsets:
-                use(kind, experts)
-                bench.prefill(lambda: runner.read(ids, size), kind=kind, context=length, chunk=size, experts=experts)
+            bench.prefill(warm_up, lambda: runner.read(ids, size), context=length, chunk=size, experts=experts)
 
 
 def main():
