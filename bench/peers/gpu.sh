@@ -2,7 +2,8 @@
 # The peers that run on a GPU and vexil, in one call on one machine. Installs nothing: see README.md for what --work holds.
 # Usage: bench/peers/gpu.sh [--vexil PROGRAM] [--work FOLDER] [--python PROGRAM] [--config FILE] [--device cuda|cpu]
 #                           [--context N,N] [--prompt N,N] [--layers FEW,MANY] [vexil] [transformers] [flagos] [flagos+gems]
-# cpu only checks that the scripts work. Prints a table; FOLDER/gpu.json holds the same.
+# Prints a table; FOLDER/gpu.json holds the same. An empty list (--context '') leaves the peers' rows of that kind out.
+# cpu only checks that the scripts work.
 set -euo pipefail
 
 here=$(cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")" && pwd)
@@ -42,7 +43,7 @@ for system in "${systems[@]}"; do
     vexil)
       for n in ${layers/,/ }; do
         "$vexil" bench model --synthetic 1 --config "$config" --layers "$n" --device "$device" --batch 1 \
-          --context "$context" --prompt "$prompt" --json "$work/vexil_$n.jsonl"
+          ${context:+--context "$context"} ${prompt:+--prompt "$prompt"} --json "$work/vexil_$n.jsonl"
       done
       ;;
     transformers) peer transformers gpu_transformers.py ;;
