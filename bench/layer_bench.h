@@ -14,9 +14,10 @@
 namespace vexil {
 
 struct LayerBenchOptions {
-  int64_t tokens = 1;      // of one step
-  int64_t context = 4096;  // tokens of the sequence before the step
-  double seconds = 1.5;    // of measuring each kind
+  int64_t tokens = 1;                // of one step
+  int64_t context = 4096;            // tokens of the sequence before the step
+  double seconds = 1.5;              // of measuring each kind
+  std::vector<std::string> without;  // ids of kernels that are passed over
 };
 
 // Time and floors of one op within a step, per step.

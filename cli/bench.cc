@@ -206,6 +206,8 @@ void AddLayer(CLI::App& bench, Command& command) {
   sub->add_option("--tokens", c->options.tokens, "tokens of the step")
       ->check(CLI::Range(1, 1 << 16))
       ->capture_default_str();
+  sub->add_option("--without", c->options.without, "pass over these kernels, to see what they are worth")
+      ->delimiter(',');
   sub->add_option("--context", c->options.context, "tokens before the step")
       ->check(CLI::Range(0, 1 << 20))
       ->capture_default_str();
