@@ -117,6 +117,7 @@ static __device__ inline T __shfl_up(T v, int delta, int width) {
 static __device__ inline uint64_t __ballot(bool p) {
   return __builtin_amdgcn_uicmp(unsigned(p), 0u, 33);
 }  // 33: not equal
+static __device__ inline int __clz(int v) { return v == 0 ? 32 : __builtin_clz(unsigned(v)); }
 static __device__ inline int __popc(unsigned v) { return __builtin_popcount(v); }
 
 template <class T>

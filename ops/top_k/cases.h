@@ -13,7 +13,7 @@ template <>
 struct Conformance<TopK> {
   struct Case {
     int64_t n, m, k;
-    enum Fill { kDistinct, kTies, kSpecial } fill = kDistinct;
+    enum Fill { kDistinct, kTies, kSpecial, kBf16, kEqual } fill = kDistinct;
     int64_t padding = 0;
   };
 
@@ -22,6 +22,7 @@ struct Conformance<TopK> {
     for (int64_t m : {1024, 8192, 32768}) cases.push_back({1, m, 512});
     cases.push_back({16, 8192, 512});
     cases.push_back({128, 1024, 512});
+    cases.push_back({2048, 2048, 512});
     return cases;
   }
   static std::vector<Case> Cases(Tier tier) {
@@ -34,13 +35,29 @@ struct Conformance<TopK> {
                    {7, 1000, 1, Case::kTies},
                    {7, 64, 64, Case::kSpecial, 3},
                    {3, 5000, 512},
-                   {2, 40000, 1024, Case::kTies}}) {
+                   {2, 40000, 1024, Case::kTies},
+                   // Around the sizes at which a kernel sorts a row, selects from it, reads it again.
+                   {3, 1024, 512, Case::kBf16},
+                   {3, 1025, 512},
+                   {3, 2048, 1024, Case::kBf16},
+                   {3, 3000, 700, Case::kSpecial},
+                   {3, 4097, 512, Case::kBf16, 3},
+                   {4, 5000, 100, Case::kEqual},
+                   {3, 32768, 512},
+                   {3, 33000, 512, Case::kBf16},
+                   {1, 70000, 600, Case::kEqual},
+                   {1, 70000, 600, Case::kBf16},
+                   {3, 9000, 2000, Case::kTies},
+                   {2, 20000, 4096},
+                   {260, 1500, 512, Case::kBf16},
+                   {260, 2000, 512, Case::kTies},
+                   {260, 2500, 64}}) {
       cases.push_back(c);
     }
     return cases;
   }
   static std::string Describe(const Case& c) {
-    const char* fill[] = {"distinct", "ties", "special"};
+    const char* fill[] = {"distinct", "ties", "special", "bf16", "equal"};
     return "n=" + std::to_string(c.n) + ",m=" + std::to_string(c.m) + ",k=" + std::to_string(c.k) + "," + fill[c.fill] +
            (c.padding ? ",strided" : "");
   }
@@ -48,6 +65,11 @@ struct Conformance<TopK> {
     const Dims wide = {c.n, c.m + c.padding};
     const MutTensorView scores =
         c.fill == Case::kTies ? m.Integers(DType::kF32, wide, -3, 3) : m.Normal(DType::kF32, wide);
+    for (int64_t i = 0; i < wide.Count(); ++i) {
+      float& v = scores.MutData<float>()[i];
+      if (c.fill == Case::kBf16) v = float(RoundTo(DType::kBF16, v));
+      if (c.fill == Case::kEqual) v = -0.5f;
+    }
     if (c.fill == Case::kSpecial) {
       const float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
       const float values[] = {nan, inf, -inf, -0.0f, 0.0f, -nan};
