@@ -48,6 +48,11 @@ struct Conformance<IndexerScores> {
       cases.push_back({{0, 1, 15, 16, 17, 300, 299, 31, 32, 33, 300}, 301, 16, 32, 7, t, true, 9});
       cases.push_back({{64, 64}, 64, 16, 32, 64, t, false, 1});  // every row of the pool
       cases.push_back({{255, 256, 257, 40}, 257, 48, 64, 64, t, false, 3});
+      // The published sizes: tiles of 32 that are full and not; more tiles than there are blocks for them.
+      cases.push_back({{0, 1, 31, 32, 33, 64, 301, 300}, 333, 64, 128, 64, t, false, 4});
+      std::vector<int64_t> many(60, 40);
+      many[7] = 700;
+      cases.push_back({many, 700, 64, 128, 64, t, false, 20});
       // Few heads, as in small models.
       cases.push_back({{70, 259, 9}, 260, 4, 32, 64, t, true});
     }

@@ -46,6 +46,11 @@ struct Conformance<IndexerTopK> {
       // More entries than a strip, more tokens than are taken at a time.
       cases.push_back({{20000, 8193, 19}, 20000, 2, 32, 7, 8, t, 3});
       cases.push_back({{17000}, 17000, 16, 32, 64, 512, t, 1});
+      // The published sizes: tiles that are full and not, counts far below max_count, equal scores across tiles.
+      cases.push_back({{1024, 1023, 512, 513, 33, 32, 31, 1, 0}, 1100, 64, 128, 64, 512, t, 3});
+      cases.push_back({{3000, 40}, 4100, 64, 128, 64, 512, t, 1});
+      cases.push_back({{40000, 33}, 40000, 1, 8, 64, 512, t, 1});
+      cases.push_back({std::vector<int64_t>(65, 70), 70, 64, 128, 64, 16, t, 33});
       cases.push_back({std::vector<int64_t>(130, 40), 40, 2, 4, 8, 5, t, 65});
     }
     return cases;

@@ -1,11 +1,12 @@
-// The two ops one after the other, for as many tokens at a time as a matrix of 64 MB holds.
+// The two ops one after the other, for as many tokens at a time as a matrix of 16 MB holds: their scores stay in the
+// second-level cache, and the scratch does not grow with the context times the tokens.
 #include <algorithm>
 
 #include "ops/indexer_top_k/indexer_top_k.h"
 
 namespace vexil::gpu {
 
-constexpr int64_t kMaxScores = int64_t(1) << 24;
+constexpr int64_t kMaxScores = int64_t(1) << 22;
 
 Support IndexerTopKTwoOpsSupports(const Context&, const IndexerTopK::Args&) { return {}; }
 
