@@ -33,7 +33,9 @@ struct Conformance<Argmax> {
                    {3, 13001, Case::kTies},
                    {2, 13001, Case::kAllNaN},
                    {2, 13001, Case::kNaN},
-                   {2, 129280, Case::kDistinct}}) {
+                   {2, 129280, Case::kDistinct},
+                   {3, 2048, Case::kTies},
+                   {3, 2049, Case::kAscending}}) {
       cases.push_back(c);
     }
     return cases;

@@ -59,7 +59,14 @@ struct Conformance<Sample> {
                    {5003, 1, 1, 0, 1, 0.1f, false, 3},
                    {5003, 1, 1, 0, 0.9f, 0, true},
                    {129280, 4, 1, 0, 1, 0, false, 2},
-                   {129280, 4, 0.6f, 0, 0.95f, 0, false, 2}}) {
+                   {129280, 4, 0.6f, 0, 0.95f, 0, false, 2},
+                   // Around the sizes at which a kernel splits a row, sorts what is left of it, or cannot.
+                   {2048, 2, 1, 0, 1, 0.001f, false, 3},
+                   {2049, 0, 1, 0, 1, 0, false, 3},
+                   {4097, 0, 1, 2048, 0.9f, 0, false, 3},
+                   {20000, 0, 1, 30, 0.9f, 0, false, 3},
+                   {20000, 1, 1, 0, 0.9f, 0.2f, false, 3},
+                   {129280, 3, 0.6f, 50, 0.95f, 0.02f, false, 2}}) {
       cases.push_back(c);
     }
     return cases;

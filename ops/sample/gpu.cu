@@ -1,108 +1,160 @@
-// A block per row. No sort: every step of the definition asks for the token at which a sum over tokens in rank order
-// (or index order) reaches a value, which radix selection answers. Weights are f64 exponentials as integers of 2^-44,
-// so sums are exact and do not depend on an order; a token below 2^-45 of the likeliest has no weight.
-#include "ops/argmax/gpu_row.cuh"
+// Three launches. The first two are spread over chunks of the rows: the largest logit; then weights (f64 exponentials
+// as integers of 2^-44, so sums are exact and do not depend on an order; a token below 2^-45 of the likeliest has
+// none). What the second leaves of them is a sum per chunk, and for rows with top-k or top-p a histogram over the
+// distance from the largest logit. The third has a block per row: without ranks it draws a chunk, and in it a token;
+// with ranks it gathers and sorts the tokens that are near enough to matter (gpu_near.cuh), or, when those are too
+// many, answers every step of the definition by radix selection over the whole row (gpu_radix.cuh).
+//
+// Bytes: the logits twice, the second time from cache; ranked rows a third time, by one block each.
+#include "ops/sample/gpu_near.cuh"
+#include "ops/sample/gpu_radix.cuh"
+#include "ops/sample/gpu_row.cuh"
 #include "ops/sample/sample.h"
-#include "ops/top_k/gpu_select.cuh"
 
 namespace vexil::gpu {
 namespace {
 
-using Weight = unsigned long long;
-constexpr double kOne = 0x1p44;
-constexpr float kMinTemperature = 1e-5f;
-
-struct Parameters {
-  const float* temperature;
-  const int32_t* top_k;
-  const float *top_p, *min_p, *uniform;
+struct Call {
+  Rows<const float> logits;
+  int vocab, chunks;
+  Parameters parameters;
+  Rows<uint64_t> best;         // [n][chunks]
+  Rows<Weight> sums;           // [n][chunks]
+  Rows<Weight> distance_sums;  // [n][kDistances]
+  Rows<uint32_t> distance_counts;
+  Weight* weights;  // [n][vocab]: of rows that are selected from as a whole
+  int32_t* token;
 };
 
-struct SampleShared {
-  SelectShared select;
-  uint64_t partial[kWarp];
-  Weight sums[kWarp];
-};
-
-__device__ inline int DrawRow(const float* logits, int vocab, int index_bits, const Parameters& p, int row,
-                              Weight* weights, SampleShared& s) {
-  const int best = ArgmaxOfRow(logits, vocab, s.partial);
-  const float temperature = p.temperature[row], max = logits[best];
-  Weight nans = 0;
-  for (int v = threadIdx.x; v < vocab; v += kSelectThreads) nans += logits[v] != logits[v];
-  if (BlockReduce(nans, s.sums, Weight(0)) > 0 || !(fabsf(max) < INFINITY)) return Sample::kNoToken;
-  if (!(temperature > 0)) return best;
-
-  const int k = p.top_k[row];
-  const bool by_k = k > 0 && k < vocab, by_p = p.top_p[row] < 1, ranked = by_k || by_p;
-  const double divisor = double(temperature > kMinTemperature ? temperature : kMinTemperature);
-  for (int v = threadIdx.x; v < vocab; v += kSelectThreads) {
-    const double w = exp((double(logits[v]) - double(max)) / divisor);
-    weights[v] = Weight(w * kOne + 0.5);
-  }
-  __syncthreads();
-  const auto key_of = [&](int v) { return ranked ? RankKey(logits[v], uint32_t(v)) : uint64_t(uint32_t(v)); };
-  const auto weight_of = [&](int v) { return weights[v]; };
-  const int bits = ranked ? 64 : index_bits;
-
-  // The tokens up to `last` in rank order survive top-k and top-p.
-  uint64_t last = ~uint64_t(0);
-  const auto sum_up_to = [&](uint64_t end, Weight least) {
-    Weight sum = 0;
-    for (int v = threadIdx.x; v < vocab; v += kSelectThreads) {
-      if (weights[v] >= least && key_of(v) <= end) sum += weights[v];
+__global__ void __launch_bounds__(kChunkThreads) BestKernel(const __grid_constant__ Call c) {
+  BeginKernel();
+  __shared__ uint64_t partial[kWarp];
+  const int row = int(blockIdx.y), chunk = int(blockIdx.x);
+  if (chunk == 0) {
+    for (int d = threadIdx.x; d < kDistances; d += kChunkThreads) {
+      c.distance_sums.at(row)[d] = 0;
+      c.distance_counts.at(row)[d] = 0;
     }
-    return BlockReduce(sum, s.sums, Weight(0));
-  };
-  if (by_k)
-    last = SelectKey<false>(
-        vocab, bits, Weight(k), key_of, [](int) { return Weight(1); }, s.select);
-  if (by_p) {
-    const double wanted = ceil(double(p.top_p[row]) * double(sum_up_to(last, 0)));
-    const uint64_t nucleus =
-        SelectKey<false>(vocab, bits, wanted > 1 ? Weight(wanted) : 1, key_of, weight_of, s.select);
-    last = nucleus < last ? nucleus : last;
   }
-  const double floor = p.min_p[row] < 1 ? double(p.min_p[row]) : 1.0;
-  const Weight least = floor > 0 ? Weight(floor * kOne + 0.5) : 0;
-
-  // The first token whose cumulative weight exceeds the drawn share of the sum.
-  const Weight total = sum_up_to(last, least);
-  Weight target = Weight(double(p.uniform[row]) * double(total));
-  target = target < total ? target : total - 1;
-  const auto kept_weight = [&](int v) { return weights[v] >= least && key_of(v) <= last ? weights[v] : 0; };
-  return int(uint32_t(SelectKey<true>(vocab, bits, target + 1, key_of, kept_weight, s.select)));
+  const uint64_t key = BestOfChunk<true>(c.logits.at(row), c.vocab, chunk, partial);
+  if (threadIdx.x == 0) c.best.at(row)[chunk] = key;
 }
 
-__global__ void SampleKernel(Rows<const float> logits, int vocab, int index_bits, Parameters p, Weight* weights,
-                             int32_t* token) {
+__global__ void __launch_bounds__(kChunkThreads) WeighKernel(const __grid_constant__ Call c) {
   BeginKernel();
-  __shared__ SampleShared shared;
+  __shared__ uint64_t partial[kWarp];
+  __shared__ Weight sums[kWarp];
+  __shared__ uint32_t low[kDistances], high[kDistances], counts[kDistances];
+  const int row = int(blockIdx.y), chunk = int(blockIdx.x);
+  const float* logits = c.logits.at(row);
+  const Row r = RowOf(c.parameters, row, logits, c.vocab, BestOfRow(c.best.at(row), c.chunks, partial));
+  if (r.decided) return;
+  for (int d = threadIdx.x; d < kDistances; d += kChunkThreads) low[d] = high[d] = counts[d] = 0;
+  __syncthreads();
+  Weight sum = 0;
+#pragma unroll
+  for (int p = 0; p < kRowChunk / kChunkThreads; ++p) {
+    const int v = chunk * kRowChunk + p * kChunkThreads + int(threadIdx.x);
+    if (v >= c.vocab) continue;
+    const Weight weight = r.WeightOf(logits[v]);
+    if (weight >= r.least) sum += weight;
+    if (!r.ranked) continue;
+    const int d = r.DistanceOf(logits[v]);
+    atomicAdd(&counts[d], 1u);
+    if (weight != 0) AddInHalves(low[d], high[d], weight);
+  }
+  sum = BlockReduce(sum, sums, Weight(0));
+  if (threadIdx.x == 0) c.sums.at(row)[chunk] = sum;
+  if (!r.ranked) return;
+  for (int d = threadIdx.x; d < kDistances; d += kChunkThreads) {
+    if (counts[d] == 0) continue;
+    atomicAdd(&c.distance_counts.at(row)[d], counts[d]);
+    const Weight weight = Weight(high[d]) << 32 | low[d];
+    if (weight != 0) atomicAdd(&c.distance_sums.at(row)[d], weight);
+  }
+}
+
+struct DrawShared {
+  union {
+    SelectShared select;
+    NearShared near;
+  };
+  uint64_t partial[kWarp];
+  Weight sums[kWarp];
+  Weight before;
+  int found;
+};
+
+// A row without top-k and top-p: the first token in the order of indices whose cumulative weight exceeds the drawn
+// share.
+__device__ inline int DrawByIndex(const Call& c, const Row& r, const float* logits, int row, DrawShared& s) {
+  const int t = int(threadIdx.x);
+  const Weight own = t < c.chunks ? c.sums.at(row)[t] : 0;
+  const Weight upto = BlockScan(own, s.sums);
+  const Weight total = BlockReduce(own, s.sums, Weight(0));
+  const Weight target = r.Target(total);
+  if (upto - own <= target && target < upto) {
+    s.found = t;
+    s.before = upto - own;
+  }
+  __syncthreads();
+  const int v = s.found * kRowChunk + t;
+  Weight weight = v < c.vocab ? r.WeightOf(logits[v]) : 0;
+  weight = weight >= r.least ? weight : 0;
+  const Weight end = s.before + BlockScan(weight, s.sums);
+  if (end - weight <= target && target < end) s.found = v;
+  __syncthreads();
+  return s.found;
+}
+
+__global__ void __launch_bounds__(kSelectThreads, 1) DrawKernel(const __grid_constant__ Call c) {
+  static_assert(kRowChunk == kSelectThreads);
+  BeginKernel();
+  extern __shared__ uint64_t keys[];
+  __shared__ DrawShared s;
   const int row = int(blockIdx.x);
-  const int drawn = DrawRow(logits.at(row), vocab, index_bits, p, row, weights + int64_t(row) * vocab, shared);
-  if (threadIdx.x == 0) token[row] = drawn;
+  const float* logits = c.logits.at(row);
+  const Row r = RowOf(c.parameters, row, logits, c.vocab, BestOfRow(c.best.at(row), c.chunks, s.partial));
+  int drawn = r.token;
+  if (!r.decided && !r.ranked) {
+    drawn = DrawByIndex(c, r, logits, row, s);
+  } else if (!r.decided) {
+    const Near near = FindNear(r, c.distance_sums.at(row), c.distance_counts.at(row), s.near);
+    drawn = near.count <= kMaxNear
+                ? DrawNear(r, near, logits, c.vocab, c.best.at(row), c.chunks, keys, s.near)
+                : DrawBySelection(r, logits, c.vocab, c.weights + int64_t(row) * c.vocab, s.select, s.sums);
+  }
+  if (threadIdx.x == 0) c.token[row] = drawn;
 }
 
 }  // namespace
 
-Support SampleRadixSupports(const Context& ctx, const Sample::Args& a) {
+Support SampleChunksSupports(const Context& ctx, const Sample::Args& a) {
   VX_REQUIRE(ctx.workspace != nullptr, "needs a workspace");
-  VX_REQUIRE(a.logits.dim(1) < (1 << 18), "vocabulary of 2^18 or more: sums would not fit");
+  VX_REQUIRE(a.logits.dim(1) < kMaxVocab, "vocabulary of 2^18 or more: sums would not fit");
   return {};
 }
 
-Status SampleRadix(const Context& ctx, const Sample::Args& a) {
-  const unsigned rows = unsigned(a.logits.dim(0));
-  const int vocab = int(a.logits.dim(1));
+Status SampleChunks(const Context& ctx, const Sample::Args& a) {
+  const int64_t rows = a.logits.dim(0);
   if (rows == 0) return {};
   const Arena::Scope scope(*ctx.workspace);
-  Weight* weights = ctx.workspace->Allocate<Weight>(int64_t(rows) * vocab);
-  int index_bits = 8;
-  while ((1 << index_bits) < vocab) index_bits += 8;
-  const Parameters p{DataOf<float>(a.temperature), DataOf<int32_t>(a.top_k), DataOf<float>(a.top_p),
-                     DataOf<float>(a.min_p), DataOf<float>(a.uniform)};
-  Launch(ctx, SampleKernel, rows, kSelectThreads, 0, RowsOf<float>(a.logits), vocab, index_bits, p, weights,
-         MutDataOf<int32_t>(a.token));
+  Call c;
+  c.logits = RowsOf<float>(a.logits);
+  c.vocab = int(a.logits.dim(1));
+  c.chunks = RowChunks(c.vocab);
+  c.parameters = {DataOf<float>(a.temperature), DataOf<int32_t>(a.top_k), DataOf<float>(a.top_p),
+                  DataOf<float>(a.min_p), DataOf<float>(a.uniform)};
+  c.best = {ctx.workspace->Allocate<uint64_t>(rows * c.chunks), c.chunks, 1};
+  c.sums = {ctx.workspace->Allocate<Weight>(rows * c.chunks), c.chunks, 1};
+  c.distance_sums = {ctx.workspace->Allocate<Weight>(rows * kDistances), kDistances, 1};
+  c.distance_counts = {ctx.workspace->Allocate<uint32_t>(rows * kDistances), kDistances, 1};
+  c.weights = ctx.workspace->Allocate<Weight>(rows * c.vocab);
+  c.token = MutDataOf<int32_t>(a.token);
+  const dim3 chunks(unsigned(c.chunks), unsigned(rows));
+  Launch(ctx, BestKernel, chunks, kChunkThreads, 0, c);
+  Launch(ctx, WeighKernel, chunks, kChunkThreads, 0, c);
+  Launch(ctx, DrawKernel, unsigned(rows), kSelectThreads, kMaxNear * sizeof(uint64_t), c);
   return Launched(Sample::kName);
 }
 

@@ -7,17 +7,20 @@ namespace vexil::gpu {
 
 inline constexpr int kSelectThreads = 1024;
 
+// Adds a weight to a sum in two halves in shared memory.
+__device__ inline void AddInHalves(uint32_t& low, uint32_t& high, unsigned long long weight) {
+  const uint32_t part = uint32_t(weight), old = atomicAdd(&low, part);
+  const uint32_t carry = uint32_t(weight >> 32) + (old + part < old ? 1u : 0u);
+  if (carry != 0) atomicAdd(&high, carry);
+}
+
 struct SelectShared {
   uint32_t low[256], high[256];  // halves of the histogram: chips add 32 bits in shared memory at once, 64 by trying
   uint64_t prefix;
   unsigned long long before, upto;  // the weights below the digit that was found, and with it
 
   __device__ unsigned long long at(int digit) const { return (unsigned long long)(high[digit]) << 32 | low[digit]; }
-  __device__ void Add(int digit, unsigned long long weight) {
-    const uint32_t part = uint32_t(weight), old = atomicAdd(&low[digit], part);
-    const uint32_t carry = uint32_t(weight >> 32) + (old + part < old ? 1u : 0u);
-    if (carry != 0) atomicAdd(&high[digit], carry);
-  }
+  __device__ void Add(int digit, unsigned long long weight) { AddInHalves(low[digit], high[digit], weight); }
 };
 
 // The digit at which the running sum of the histogram, from `before`, reaches `wanted`; the last one if it never does.
