@@ -92,7 +92,10 @@ constexpr double Epsilon(DType t) {
 
 // Kernels that add or round where FP8 tensor cores or split lists make them; the cases of their op say what that may
 // cost.
-constexpr bool IsCoarse(std::string_view kernel) { return kernel.ends_with(".fp8") || kernel.ends_with(".hopper"); }
+constexpr bool IsCoarse(std::string_view kernel) {
+  // The last is made of calls that may choose one of the others.
+  return kernel.ends_with(".fp8") || kernel.ends_with(".hopper") || kernel.ends_with("/cuda.two_ops");
+}
 
 // Element values of a view as float64, row-major; strided views included. Codes of block formats (E4M3, E8M0)
 // become their values, integers themselves.

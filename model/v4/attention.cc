@@ -3,14 +3,13 @@
 #include <cmath>
 
 #include "model/v4/forward.h"
-#include "ops/attention_rows/attention_rows.h"
 #include "ops/block_linear/block_linear.h"
 #include "ops/fake_quantize/fake_quantize.h"
 #include "ops/head_rms/head_rms.h"
 #include "ops/rms_norm/rms_norm.h"
 #include "ops/rope/rope.h"
 #include "ops/scatter_rows/scatter_rows.h"
-#include "ops/sparse_attention/sparse_attention.h"
+#include "ops/state_attention/state_attention.h"
 
 namespace vexil::v4 {
 namespace {
@@ -50,26 +49,34 @@ Result<MutTensorView> WindowRows(const ForwardStep& s, int64_t ratio, const Atte
   return kv;
 }
 
-// 8.3, 8.6: which rows each token sees. `picks` is empty unless the indexer chose.
-Result<MutTensorView> VisibleRows(const ForwardStep& s, int64_t ratio, TensorView picks,
-                                  const StatePool::LayerViews& state) {
+// 8.3, 8.6, 8.7: attention over the window and the compressed entries. `picks` is empty unless the indexer chose.
+Status Attend(const ForwardStep& s, int64_t ratio, const AttentionWeights& w, TensorView picks,
+              const StatePool::LayerViews& state, TensorView q, TensorView kv, MutTensorView o) {
   const int64_t max_count = ratio == 0 ? 0 : s.batch.emission(ratio).max_count;
   const int64_t columns = picks.empty() ? max_count : picks.dim(1);
-  const MutTensorView rows = s.NewI32({s.n(), s.config.window + columns});
-  VX_TRY(Run<AttentionRows>(s.ctx, {.positions = s.batch.positions,
-                                    .seq = s.batch.seq,
-                                    .seq_begin = s.batch.seq_begin,
-                                    .slot = s.batch.slot,
-                                    .block_table = s.batch.block_table,
-                                    .window = s.config.window,
-                                    .window_capacity = state.window.dim(1),
-                                    .entries_per_block = columns == 0 ? 0 : kPageTokens / ratio,
-                                    .ratio = ratio,
-                                    .picks = picks,
-                                    .step_rows = s.n(),
-                                    .window_rows = state.window.dim(0) * state.window.dim(1),
-                                    .rows = rows}));
-  return rows;
+  const int64_t window_rows = state.window.dim(0) * state.window.dim(1);
+  return Run<StateAttention>(s.ctx, {.lists = {.positions = s.batch.positions,
+                                               .seq = s.batch.seq,
+                                               .seq_begin = s.batch.seq_begin,
+                                               .slot = s.batch.slot,
+                                               .block_table = s.batch.block_table,
+                                               .window = s.config.window,
+                                               .window_capacity = state.window.dim(1),
+                                               .entries_per_block = columns == 0 ? 0 : kPageTokens / ratio,
+                                               .ratio = ratio,
+                                               .picks = picks,
+                                               .step_rows = s.n(),
+                                               .window_rows = window_rows,
+                                               .rows = {}},
+                                     .attention = {.q = q,
+                                                   .rows = {},
+                                                   .step_kv = kv,
+                                                   .window_kv = state.window.Reshape({window_rows, s.config.head_dim}),
+                                                   .compressed_kv = state.entries,
+                                                   .sink = w.sink,
+                                                   .scale = float(1.0 / std::sqrt(double(s.config.head_dim))),
+                                                   .y = o},
+                                     .columns = s.config.window + columns});
 }
 
 // The last window_capacity rows of each sequence's chunk go into its ring, after the attention has read it.
@@ -122,17 +129,8 @@ Status Attention(const ForwardStep& s, int64_t layer, const AttentionWeights& w,
     }
   }
 
-  VX_ASSIGN(const MutTensorView rows, VisibleRows(s, ratio, picks, state));
   const MutTensorView o = s.Activations(q.dims());
-  VX_TRY(Run<SparseAttention>(
-      s.ctx, {.q = q,
-              .rows = rows,
-              .step_kv = kv,
-              .window_kv = state.window.Reshape({state.window.dim(0) * state.window.dim(1), s.config.head_dim}),
-              .compressed_kv = state.entries,
-              .sink = w.sink,
-              .scale = float(1.0 / std::sqrt(double(s.config.head_dim))),
-              .y = o}));
+  VX_TRY(Attend(s, ratio, w, picks, state, q, kv, o));
   VX_TRY(StoreWindow(s, state, kv));
   return Output(s, ratio, w, o, out);
 }

@@ -1,49 +1,20 @@
-// SparseAttention on the Hopper kernel, which is written for V4-Flash's heads.
-#include "ops/cuda/glue.h"
-#include "ops/sparse_attention/cuda_hopper.h"
-#include "ops/sparse_attention/sparse_attention.h"
+// SparseAttention on the Hopper kernel.
+#include "ops/sparse_attention/cuda_glue.h"
 
 namespace vexil::gpu {
 
 Support SparseAttentionHopperSupports(const Context& ctx, const SparseAttention::Args& a) {
-  VX_REQUIRE(IsHopper(ctx), "needs a Hopper GPU");
-  VX_REQUIRE(ctx.workspace != nullptr, "needs a workspace");
-  VX_REQUIRE(a.q.dtype() == DType::kBF16, "q must be BF16");
-  VX_REQUIRE(a.q.dim(1) == cuda::kAttentionHeads && a.q.dim(2) == cuda::kAttentionWidth,
-             "needs 64 heads of 512 channels");
   VX_REQUIRE(a.rows.dim(1) > 0, "an empty list");
-  VX_REQUIRE(Fits16Bytes(a.q) && Fits16Bytes(a.y) && Fits16Bytes(a.step_kv), "rows are not aligned to 16 bytes");
-  VX_REQUIRE(
-      (a.window_kv.empty() || Fits16Bytes(a.window_kv)) && (a.compressed_kv.empty() || Fits16Bytes(a.compressed_kv)),
-      "rows of a pool are not aligned to 16 bytes");
-  return {};
+  return HopperAttentionSupports(ctx, a);
 }
 
 Status SparseAttentionHopper(const Context& ctx, const SparseAttention::Args& a) {
   if (a.q.dim(0) == 0) return {};
-  cuda::AttentionCall c;
-  c.q = a.q.raw();
-  c.q_token_stride = a.q.stride(0);
-  c.q_head_stride = a.q.stride(1);
-  c.y = a.y.mut_raw();
-  c.y_token_stride = a.y.stride(0);
-  c.y_head_stride = a.y.stride(1);
-  c.n = int(a.q.dim(0));
+  cuda::AttentionCall c = AttentionCallOf(a);
   c.rows = DataOf<int32_t>(a.rows);
   c.rows_stride = a.rows.stride(0);
   c.columns = int(a.rows.dim(1));
-  const TensorView* const pools[] = {&a.step_kv, &a.window_kv, &a.compressed_kv};
-  for (int i = 0; i < 3; ++i) {
-    if (pools[i]->empty()) continue;
-    c.pool[i] = pools[i]->raw();
-    c.pool_rows[i] = pools[i]->dim(0);
-    c.pool_stride[i] = pools[i]->stride(0);
-  }
-  c.sink = DataOf<float>(a.sink);
-  c.scale = a.scale;
-  const Arena::Scope scope(*ctx.workspace);
-  void* workspace = ctx.workspace->Allocate(size_t(cuda::AttentionWorkspace(c)));
-  return Issued(SparseAttention::kName, cuda::Attention(LaunchOf(ctx), c, workspace));
+  return IssueAttention(ctx, SparseAttention::kName, c);
 }
 
 }  // namespace vexil::gpu

@@ -59,14 +59,15 @@ __device__ inline const __nv_bfloat16* RowAt(const AttentionCall& c, int64_t row
 }
 
 // Fills the ring with the rows of columns [begin, end).
-__device__ void Gather(const AttentionCall& c, int token, int begin, int end, uint8_t* shared, uint64_t* full,
+template <class RowOf>
+__device__ void Gather(const AttentionCall& c, RowOf row_of, int begin, int end, uint8_t* shared, uint64_t* full,
                        uint64_t* empty) {
   const int tid = int(threadIdx.x) - kConsumers, warp = tid / 32, lane = tid % 32;
   RingPosition<kStages> ring;
   for (int first = begin; first < end; first += kColumns) {
     // Each warp takes 16 columns; lane i knows the row of column 16 * warp + i.
     const int column = first + warp * 16 + lane % 16;
-    const int row = column < end ? c.rows[token * c.rows_stride + column] : -1;
+    const int row = column < end ? row_of(column) : -1;
     BarrierWait(empty + ring.stage, ring.parity ^ 1);
     const uint32_t listed = __ballot_sync(0xffffffffu, row >= 0);
     if (lane == 0) reinterpret_cast<uint16_t*>(shared + Shared::kListed)[ring.stage * 4 + warp] = uint16_t(listed);
@@ -108,7 +109,15 @@ __global__ void __launch_bounds__(kThreads, 1)
   const int group = int(threadIdx.x) / kGroup;
   if (group == 2) {
     GiveRegisters<72>();
-    Gather(c, token, begin, end, shared, full, empty);
+    if (c.rows != nullptr) {
+      const int32_t* const rows = c.rows + token * c.rows_stride;
+      Gather(
+          c, [&](int column) { return rows[column]; }, begin, end, shared, full, empty);
+    } else {
+      const gpu::TokenList list(c.lists, token);
+      Gather(
+          c, [&](int column) { return list.At(column); }, begin, end, shared, full, empty);
+    }
     return;
   }
   TakeRegisters<216>();

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "ops/attention_rows/gpu_lists.cuh"
 #include "ops/cuda/launch.h"
 
 namespace vexil::cuda {
@@ -16,10 +17,11 @@ struct AttentionCall {
   void* y = nullptr;
   int64_t y_token_stride = 0, y_head_stride = 0;
   int n = 0;
-  // Rows of q.row [columns] count through the three pools, -1 is no row. A pool's rows are `pool_stride` elements
-  // apart.
+  // A token's list of rows, -1 is no row: [n, columns], or null: as `lists` defines them. Rows count through the three
+  // pools. A pool's rows are `pool_stride` elements apart.
   const int32_t* rows = nullptr;
   int64_t rows_stride = 0;
+  gpu::Lists lists = {};
   int columns = 0;
   const void* pool[3] = {};
   int64_t pool_rows[3] = {};
