@@ -1,5 +1,5 @@
-// Checks and times the Hopper kernels of Linear and GroupedLinear (ops/linear/cuda_skinny.h, cuda_matrix.h) at
-// V4-Flash's shapes.   linear [check | decode | experts | prefill]      (no argument: all)
+// Checks and times the Hopper kernels of Linear and GroupedLinear (ops/linear/cuda_skinny.h, cuda_matrix.h,
+// cuda_bf16.h) at V4-Flash's shapes.   linear [check | decode | experts | prefill | bf16]      (no argument: all)
 #include <array>
 
 #include "bench/gpu/linear_check.cuh"
@@ -246,6 +246,60 @@ void Prefill(const Device& device) {
   }
 }
 
+// Rows in BF16: the output projection's eight blocks, and weights in BF16.
+void PrefillBf16(const Device& device) {
+  struct Shape {
+    const char* name;
+    Bf16Weight weight;
+    int n, parts;
+  };
+  constexpr int kWidth = 4096, kSets = 3;
+  for (const int rows : {4096, 8192}) {
+    for (const Shape& s : {Shape{"wo_a, 8 blocks, E4M3", Bf16Weight::kE4M3, 1024, 8},
+                           {"8 blocks, BF16", Bf16Weight::kBF16, 1024, 8},
+                           {"compressor, BF16", Bf16Weight::kBF16, 1024, 1},
+                           {"compressor, BF16", Bf16Weight::kBF16, 512, 1},
+                           {"router, BF16", Bf16Weight::kBF16, 256, 1},
+                           {"weights_proj, BF16", Bf16Weight::kBF16, 64, 1}}) {
+      const bool e4m3 = s.weight == Bf16Weight::kE4M3;
+      std::vector<Weight> w;
+      std::vector<Bf16Matrix> m;
+      std::vector<__nv_bfloat16*> x;
+      for (int i = 0; i < kSets * s.parts; ++i) {
+        w.push_back(RandomWeight(e4m3 ? SkinnyWeight::kE4M3 : SkinnyWeight::kBF16, s.n, kWidth));
+        m.push_back({w.back().data, static_cast<const uint8_t*>(w.back().scale)});
+      }
+      const int64_t columns = int64_t(s.parts) * kWidth;
+      for (int i = 0; i < kSets; ++i) x.push_back(Random<__nv_bfloat16>(Fill::kBF16, rows * columns));
+      const bool f32 = s.parts == 1;
+      uint8_t* workspace = e4m3 ? Allocate<uint8_t>(int64_t(s.parts) * s.n * kWidth * 2) : nullptr;
+      float* y = Allocate<float>(int64_t(rows) * s.parts * s.n);
+      const double flops = 2.0 * rows * s.n * double(columns);
+      const double t = TimeGraph(kSets, [&](int i, cudaStream_t stream) {
+        CUDA_OK(Bf16Linear({stream, device.sms},
+                           {.weight = s.weight,
+                            .n_out = s.n,
+                            .k = kWidth,
+                            .n = rows,
+                            .x = x[size_t(i)],
+                            .x_stride = columns * 2,
+                            .y = y,
+                            .y_stride = int64_t(s.parts) * s.n,
+                            .y_f32 = f32,
+                            .parts = s.parts},
+                           &m[size_t(i * s.parts)], workspace));
+      });
+      const double bytes = double(rows) * (2 * double(columns) + (f32 ? 4 : 2) * double(s.parts) * s.n);
+      Row((std::string(s.name) + ", " + std::to_string(rows) + "x" + std::to_string(s.n) + "x4096").c_str(), t,
+          std::max(flops / 745e12, bytes / device.ceilings.read), "TFLOP/s", flops / t * 1e-12);
+      for (const Weight& v : w) Free(v);
+      for (__nv_bfloat16* p : x) CUDA_OK(cudaFree(p));
+      CUDA_OK(cudaFree(y));
+      CUDA_OK(cudaFree(workspace));
+    }
+  }
+}
+
 void PrefillExperts(const Device& device, const Experts& x) {
   for (int tokens : {512, 2048, 8192}) {
     const Routing r = RandomRouting(tokens, 256, 6, 77);
@@ -257,7 +311,7 @@ void PrefillExperts(const Device& device, const Experts& x) {
             *hs = Random<uint8_t>(Fill::kExponent, int64_t(pairs) * 16, 117, 123);
     __nv_bfloat16 *y = Allocate<__nv_bfloat16>(int64_t(pairs) * 4096),
                   *activated = Allocate<__nv_bfloat16>(int64_t(pairs) * 2048);
-    uint8_t* workspace = Allocate<uint8_t>(int64_t(8) << 20);
+    uint8_t* workspace = Allocate<uint8_t>((int64_t(8) << 20) + int64_t(pairs) * 4096);
     const auto gate = [&](int, cudaStream_t s) {
       CUDA_OK(GroupedMatrixGate({s, device.sms},
                                 {.n_out = 2048,
@@ -323,6 +377,7 @@ int main(int argc, char** argv) {
     DecodeParts(device);
   }
   if (asked("prefill")) Prefill(device);
+  if (asked("bf16")) PrefillBf16(device);
   if (asked("decode") || asked("prefill") || asked("experts")) {
     const Experts experts;
     if (asked("decode") || asked("experts")) DecodeExperts(device, experts);

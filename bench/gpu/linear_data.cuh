@@ -2,6 +2,7 @@
 #pragma once
 
 #include "bench/gpu/bench.cuh"
+#include "ops/linear/cuda_bf16.h"
 #include "ops/linear/cuda_matrix.h"
 #include "ops/linear/cuda_skinny.h"
 

@@ -36,6 +36,8 @@ struct Conformance<BlockLinear> {
     for (DType w : {DType::kE4M3, bf16}) {
       cases.push_back({1, 8, 256, 40, bf16, w, bf16});
       cases.push_back({19, 3, 512, 130, bf16, w, bf16, 8});
+      cases.push_back({70, 3, 192, 72, bf16, w, bf16, 8});  // many rows
+      cases.push_back({800, 2, 64, 72, bf16, w, bf16, 8});
     }
     return cases;
   }

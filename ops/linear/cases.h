@@ -145,6 +145,7 @@ struct Conformance<Linear> {
     int64_t padding = 0;  // of the rows of x and y
     bool tiny_scales = false;
     bool row_scales = false;  // an E4M3 weight with blocks {1, 128}
+    bool large_scales = false;
   };
 
   static std::vector<Case> PerfCases() {
@@ -164,6 +165,8 @@ struct Conformance<Linear> {
       cases.push_back({n, 8192, 4096, DType::kE4M3, DType::kE4M3, bf16});   // wo_b
       cases.push_back({n, 4096, 24, bf16, bf16, DType::kF32});              // few outputs
     }
+    for (int64_t out : {64, 256, 1024})
+      cases.push_back({8192, 4096, out, bf16, bf16, DType::kF32});  // compressor, router
     for (int64_t n : {1, 4}) {
       cases.push_back({n, 4096, 129280, bf16, bf16, DType::kF32});  // head
       cases.push_back({n, 4096, 129280, DType::kE4M3, DType::kE4M3, DType::kF32});
@@ -195,7 +198,18 @@ struct Conformance<Linear> {
     cases.push_back({3, 300, 140, bf16, DType::kE4M3, bf16, 0, false, true});
     for (DType w : {f32, bf16, DType::kF16, DType::kI8}) cases.push_back({2, 1, 3, f32, w, f32});
     for (DType w : {DType::kE4M3, DType::kE2M1x2, DType::kMXFP4}) cases.push_back({2, 160, 5, f32, w, f32, 0, true});
+    for (DType w : {bf16, DType::kE4M3}) {  // many rows of BF16: tiles that are not full, one column tile and several
+      cases.push_back({65, 128, 24, bf16, w, f32, 4});
+      cases.push_back({130, 320, 64, bf16, w, bf16, 8});
+    }
     if (tier == Tier::kFull) {
+      for (DType w : {bf16, DType::kE4M3}) {
+        cases.push_back({257, 192, 200, bf16, w, f32});
+        cases.push_back({2100, 64, 1000, bf16, w, bf16});  // tiles of 256 columns; more of rows than go together
+        cases.push_back({96, 2048, 136, bf16, w, bf16});
+      }
+      cases.push_back({150, 320, 264, bf16, DType::kE4M3, bf16, 0, false, true});
+      cases.push_back({70, 192, 136, bf16, DType::kE4M3, f32, 0, false, false, true});
       cases.push_back({200, 192, 70, bf16, DType::kE4M3, bf16});
       cases.push_back({1, 2048, 4096, DType::kE4M3, DType::kE2M1x2, bf16});
       cases.push_back({100, 256, 264, DType::kE4M3, DType::kE4M3, bf16});
@@ -208,11 +222,13 @@ struct Conformance<Linear> {
   static std::string Describe(const Case& c) {
     return "n=" + std::to_string(c.n) + ",k=" + std::to_string(c.k) + ",N=" + std::to_string(c.out) +
            ",x=" + NameOf(c.x) + ",w=" + NameOf(c.w) + ",y=" + NameOf(c.y) + (c.padding ? ",strided" : "") +
-           (c.tiny_scales ? ",tiny_scales" : "") + (c.row_scales ? ",row_scales" : "");
+           (c.tiny_scales ? ",tiny_scales" : "") + (c.row_scales ? ",row_scales" : "") +
+           (c.large_scales ? ",large_scales" : "");
   }
   static Linear::Args Build(const Case& c, TestArena& m) {
-    const linear_cases::Exponents exponents =
-        c.tiny_scales ? linear_cases::Exponents{-127, -125} : linear_cases::Exponents{};
+    const linear_cases::Exponents exponents = c.tiny_scales    ? linear_cases::Exponents{-127, -125}
+                                              : c.large_scales ? linear_cases::Exponents{5, 12}
+                                                               : linear_cases::Exponents{};
     return {
         .x = linear_cases::Input(m, c.x, c.n, c.k, c.padding, c.tiny_scales ? 1e30 : 1),
         .w = c.row_scales ? linear_cases::Slice(m, c.out, c.k) : linear_cases::Weight(m, c.w, c.out, c.k, exponents),

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "ops/cuda/glue.h"
+#include "ops/linear/cuda_bf16.h"
 #include "ops/linear/cuda_matrix.h"
 #include "ops/linear/cuda_skinny.h"
 #include "ops/linear/operands.h"
@@ -85,6 +86,43 @@ inline cuda::MatrixCall MatrixCallOf(const QuantView& x, const QuantView& w) {
   c.x_scale_stride = x.scale.stride(0);
   c.n = int(x.data.dim(0));
   return c;
+}
+
+inline Support Bf16Operands(const Context& ctx, const QuantView& x, const QuantView& w, const TensorView& y) {
+  VX_REQUIRE(IsHopper(ctx), "needs a Hopper GPU");
+  VX_REQUIRE(x.data.dim(0) > kSkinnyAtMost, "few rows");
+  const DType wt = w.data.dtype();
+  VX_REQUIRE(x.data.dtype() == DType::kBF16 && (wt == DType::kBF16 || wt == DType::kE4M3),
+             "takes BF16 with BF16 or E4M3");
+  VX_REQUIRE(x.Columns() % 64 == 0 && w.data.dim(0) % 8 == 0, "K is no multiple of 64, or N none of 8");
+  VX_REQUIRE(Fits16Bytes(x.data) && Fits16Bytes(w.data) && Fits16Bytes(y), "operands are not aligned to 16 bytes");
+  return {};
+}
+
+inline cuda::Bf16Call Bf16CallOf(const QuantView& x, const QuantView& w, const MutTensorView& y) {
+  cuda::Bf16Call c;
+  c.weight = w.data.dtype() == DType::kBF16 ? cuda::Bf16Weight::kBF16 : cuda::Bf16Weight::kE4M3;
+  c.n_out = int(w.data.dim(0));
+  c.k = int(x.Columns());
+  c.n = int(x.data.dim(0));
+  c.x = x.data.raw();
+  c.x_stride = x.data.stride(0) * BytesOf(x.data.dtype());
+  c.row_scales = w.data.dtype() == DType::kE4M3 && w.block_rows == 1;
+  c.y = y.mut_raw();
+  c.y_stride = y.stride(0);
+  c.y_f32 = y.dtype() == DType::kF32;
+  return c;
+}
+inline cuda::Bf16Matrix Bf16MatrixOf(const QuantView& w) {
+  return {w.data.raw(), static_cast<const uint8_t*>(w.scale.raw())};
+}
+
+// `w`: one for each part.
+inline Status RunBf16(const Context& ctx, std::string_view op, const cuda::Bf16Call& c, const cuda::Bf16Matrix* w) {
+  const int64_t bytes = cuda::Bf16Workspace(c);
+  if (bytes == 0 || ctx.workspace == nullptr) return Issued(op, cuda::Bf16Linear(LaunchOf(ctx), c, w, nullptr));
+  const Arena::Scope scope(*ctx.workspace);
+  return Issued(op, cuda::Bf16Linear(LaunchOf(ctx), c, w, ctx.workspace->Allocate(size_t(bytes))));
 }
 
 }  // namespace vexil::gpu

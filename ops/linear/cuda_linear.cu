@@ -26,4 +26,11 @@ Status LinearFp8(const Context& ctx, const Linear::Args& a) {
                 cuda::MatrixLinear(LaunchOf(ctx), MatrixCallOf(a.x, a.w), w, a.y.mut_raw(), a.y.stride(0)));
 }
 
+Support LinearBf16Supports(const Context& ctx, const Linear::Args& a) { return Bf16Operands(ctx, a.x, a.w, a.y); }
+
+Status LinearBf16(const Context& ctx, const Linear::Args& a) {
+  const cuda::Bf16Matrix w = Bf16MatrixOf(a.w);
+  return RunBf16(ctx, Linear::kName, Bf16CallOf(a.x, a.w, a.y), &w);
+}
+
 }  // namespace vexil::gpu

@@ -17,6 +17,7 @@
 // passes, each with a lower reference and zeros for the groups that belong to other passes.
 #include <algorithm>
 
+#include "ops/cuda/tensor_map.h"
 #include "ops/linear/cuda_matrix_fill.cuh"
 
 namespace vexil::cuda {
@@ -257,36 +258,13 @@ __global__ void __launch_bounds__(256)
 
 // ---- launching ----
 
-// A map of rows x bytes, in tiles of `tile` rows by 128 bytes, swizzled.
-cudaError_t MakeMap(CUtensorMap* map, const void* data, int64_t rows, int64_t row_bytes, int64_t stride, int tile) {
-  using Encode = CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*, const cuuint64_t*,
-                              const cuuint64_t*, const cuuint32_t*, const cuuint32_t*, CUtensorMapInterleave,
-                              CUtensorMapSwizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
-  static const Encode encode = [] {
-    void* f = nullptr;
-    cudaDriverEntryPointQueryResult found;
-    if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &f, 12000, cudaEnableDefault, &found) !=
-        cudaSuccess) {
-      f = nullptr;
-    }
-    return reinterpret_cast<Encode>(f);
-  }();
-  if (!encode) return cudaErrorNotSupported;
-  const cuuint64_t sizes[2] = {cuuint64_t(row_bytes), cuuint64_t(rows)}, strides[1] = {cuuint64_t(stride)};
-  const cuuint32_t box[2] = {kTileK, cuuint32_t(tile)}, steps[2] = {1, 1};
-  const CUresult r = encode(map, CU_TENSOR_MAP_DATA_TYPE_UINT8, 2, const_cast<void*>(data), sizes, strides, box, steps,
-                            CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                            CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  return r == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
-}
-
 template <int kHalves>
 cudaError_t StartDense(const Launch& launch, const MatrixCall& c, const MatrixWeight& w, const Output& out) {
   Maps maps;
   GroupWeights<1> weights = {};
   weights.w[0][0] = w;
-  if (cudaError_t e = MakeMap(&maps.x, c.x, c.n, c.k, c.x_stride, kDenseM); e != cudaSuccess) return e;
-  if (cudaError_t e = MakeMap(&maps.w, w.data, c.n_out, c.k, c.k, kHalves * kHalfN); e != cudaSuccess) return e;
+  if (cudaError_t e = MakeTileMap(&maps.x, c.x, c.n, c.k, c.x_stride, kDenseM); e != cudaSuccess) return e;
+  if (cudaError_t e = MakeTileMap(&maps.w, w.data, c.n_out, c.k, c.k, kHalves * kHalfN); e != cudaSuccess) return e;
   const int tiles = (c.n + kDenseM - 1) / kDenseM * ((c.n_out + kHalves * kHalfN - 1) / (kHalves * kHalfN));
   return Start(launch, MatrixKernel<Mode::kDense, kHalves, 1>, dim3(unsigned(std::min(tiles, launch.sms))),
                Threads(Mode::kDense), DenseLayout<kHalves>::kTotal, c, maps, weights, out);
