@@ -30,6 +30,9 @@ struct Conformance<IndexerScores> {
             {std::vector<int64_t>(size_t(n), context / 4), context / 4, 64, 128, 64, DType::kBF16, false, n});
       }
     }
+    std::vector<int64_t> prompt;  // of 8192 tokens
+    for (int64_t t = 1; t <= 8192; ++t) prompt.push_back(t / 4);
+    cases.push_back({prompt, 2048, 64, 128, 64, DType::kBF16, false, 8192});
     return cases;
   }
   static std::vector<Case> Cases(Tier tier) {
@@ -53,6 +56,11 @@ struct Conformance<IndexerScores> {
       std::vector<int64_t> many(60, 40);
       many[7] = 700;
       cases.push_back({many, 700, 64, 128, 64, t, false, 20});
+      // Many tokens of a few sequences, whose borders do not fit the tiles of a kernel.
+      std::vector<int64_t> ragged;
+      for (int64_t i = 0; i < 21; ++i) ragged.push_back(i == 3 ? 0 : 60 + 7 * i);
+      cases.push_back({ragged, 201, 64, 128, 64, t, false, 11});
+      cases.push_back({std::vector<int64_t>(16, 600), 705, 64, 128, 128, t, false, 5});
       // Few heads, as in small models.
       cases.push_back({{70, 259, 9}, 260, 4, 32, 64, t, true});
     }
