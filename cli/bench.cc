@@ -221,6 +221,7 @@ struct ModelCommand {
   ModelFlags flags;
   ModelBenchOptions options;
   bool no_graphs = false;
+  int64_t step_tokens = 0;
   std::string csv, json;
 
   Status Run() {
@@ -231,6 +232,7 @@ struct ModelCommand {
     VX_ASSIGN(const std::unique_ptr<Model> model, flags.LoadModel());
     EngineOptions engine = flags.ToEngineOptions();
     engine.graphs = !no_graphs;
+    engine.max_step_tokens = step_tokens;
     JsonLines json_rows;
     std::string csv_rows = "what,batch,context,tokens_per_s,seconds,spread\n";
     bool first = true;
@@ -306,6 +308,8 @@ void AddModel(CLI::App& bench, Command& command) {
   sub->add_option("--steps", c->options.steps, "decode steps that are timed")
       ->check(CLI::Range(1, 100000))
       ->capture_default_str();
+  sub->add_option("--step-tokens", c->step_tokens, "tokens of a step, at most (default: by the device's free memory)")
+      ->check(CLI::Range(1, 1 << 20));
   sub->add_flag("--no-graphs", c->no_graphs, "launch every kernel of a decode step on its own");
   sub->add_option("--csv", c->csv, "write the table to this file; - for standard output, with nothing else");
   sub->add_option("--json", c->json, "the same as JSON, an object per line");

@@ -13,10 +13,17 @@ namespace {
 
 constexpr int64_t kLongestContext = int64_t(1) << 20;
 constexpr int64_t kLeastScratch = int64_t(512) << 20;
+constexpr int64_t kAmpleMemory = int64_t(32) << 30;
 
 int64_t NowNs() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
       .count();
+}
+
+// Each step of a prompt reads nearly all experts, so long steps are faster; their scratch is a share of what is free.
+int64_t StepTokens(const Device* accelerator) {
+  if (accelerator == nullptr) return 512;
+  return accelerator->FreeBytes() >= kAmpleMemory ? 8192 : 4096;
 }
 
 }  // namespace
@@ -71,7 +78,7 @@ Engine::Engine(const Model& model, const EngineOptions& options)
     ctx_.accelerator = device;
     ctx_.stream = device->stream();
   }
-  if (options_.max_step_tokens <= 0) options_.max_step_tokens = ctx_.accelerator ? 4096 : 512;
+  if (options_.max_step_tokens <= 0) options_.max_step_tokens = StepTokens(ctx_.accelerator);
   ctx_.threads = &threads_;
   ctx_.workspace = &workspace_;
   ctx_.choice = options.kernels;

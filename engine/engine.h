@@ -48,7 +48,7 @@ struct Completion {
 struct EngineOptions {
   int threads = 0;              // 0: as many as this process may use
   int64_t max_sequences = 32;   // in flight at once
-  int64_t max_step_tokens = 0;  // of all sequences in one step; 0: 512, on an accelerator 4096
+  int64_t max_step_tokens = 0;  // of all sequences in one step; 0: 512, on an accelerator 4096 or 8192
   int64_t max_context = 0;      // tokens of one sequence; 0: what the model allows, up to 1M
   int64_t kept_prompts = 4;     // states held for Request::keep_prompt
   KernelChoice kernels = KernelChoice::kBest;
