@@ -6,8 +6,9 @@
 // Dense: tiles of 128 rows of x by 128 or 256 of the weight; tensor copies started by one warpgroup; a multiplying
 // warpgroup has 64 rows of the narrow tile, or 128 columns of the wide one (as two slices of 64 rows).
 // Groups: tiles of 256 rows of x (mostly all of an expert's) by 128 of the weight, or 64 of gate and 64 of up; two
-// warpgroups gather rows of x and convert E2M1 weights, each once per tile; the multiplying warpgroups take turns at
-// the slices of 64 rows, and slices without rows cost nothing.
+// warpgroups convert E2M1 weights, each once per tile; the multiplying warpgroups take turns at the slices of 64 rows,
+// and slices without rows cost nothing. Rows of x that pairs pick are first copied to the order of the pairs, so that
+// tensor copies can fetch them: K bytes per pair, and the converting threads keep their registers for the codes.
 //
 // Types: E4M3 products; the tensor core adds the 128 products of a block at its own precision (about 14 bits below the
 // largest product); block sums times their two scales are added in f32, ascending. One rounding to BF16.
@@ -33,8 +34,8 @@ struct Share {
   int w_scale[2];  // which scales belong to its columns 0 .. 63 and 64 .. 127
 };
 
-// acc[s] = products of slice s. kOrdinaryCopies: the stages are not written by the copy engine.
-template <int kSlices, int kStageBytes, int kStages, bool kOrdinaryCopies>
+// acc[s] = products of slice s.
+template <int kSlices, int kStageBytes, int kStages>
 __device__ inline void MultiplyTile(float (&acc)[kSlices][64], const uint8_t* shared, const Share& share,
                                     const StageInfo* info, uint64_t* full, uint64_t* empty,
                                     RingPosition<kStages>& ring) {
@@ -48,7 +49,6 @@ __device__ inline void MultiplyTile(float (&acc)[kSlices][64], const uint8_t* sh
   bool last = false;
   while (!last) {
     BarrierWait(full + ring.stage, ring.parity);
-    if (kOrdinaryCopies) FenceAsyncProxy();
     const uint8_t* stage = shared + ring.stage * kStageBytes;
     const StageInfo& si = info[ring.stage];
     const float sw[2] = {si.w_scale[share.w_scale[0]], si.w_scale[share.w_scale[1]]};
@@ -145,7 +145,7 @@ __global__ void __launch_bounds__(Threads(kMode), 1)
   uint16_t* const first_tile = reinterpret_cast<uint16_t*>(shared + GroupShared::kFirstTile);
   if (threadIdx.x == 0) {
     for (int s = 0; s < kStages; ++s) {
-      BarrierInit(full + s, kMode == Mode::kDense ? kGroup : 2 * FillGroups(kMode) * kGroup);
+      BarrierInit(full + s, kMode == Mode::kDense ? kGroup : FillGroups(kMode) * kGroup / 32 + 1);
       BarrierInit(empty + s, kConsumers / 32);
     }
     FenceBarrierInit();
@@ -164,14 +164,14 @@ __global__ void __launch_bounds__(Threads(kMode), 1)
       GiveRegisters<40>();
       FillDense<kHalves>(c, maps, weights.w[0][0].scale, shared, info, full, empty);
     } else {
-      GiveRegisters<48>();
-      FillGrouped<kMode, kTable>(c, weights, out.references, first_tile, shared, info, full, empty);
+      GiveRegisters<40>();
+      FillGrouped<kMode, kTable>(c, maps.x, weights, out.references, first_tile, shared, info, full, empty);
     }
   } else {
     if constexpr (kMode == Mode::kDense) {
       TakeRegisters<232>();
     } else {
-      TakeRegisters<208>();
+      TakeRegisters<216>();
     }
     const int column_tiles = (c.n_out + kWidth - 1) / kWidth;
     const int items = (kGrouped ? int(first_tile[c.experts]) : (c.n + kDenseM - 1) / kDenseM) * column_tiles;
@@ -190,7 +190,7 @@ __global__ void __launch_bounds__(Threads(kMode), 1)
       const Tile tile = kGrouped ? GroupTile(c, first_tile, item, column_tiles, kWidth) : DenseTile(c, item, kWidth);
       if constexpr (kSlices == 2) share.slices = max(0, (tile.rows - share.row + share.row_step - 1) / share.row_step);
       float acc[kSlices][64];
-      MultiplyTile<kSlices, S::kStageBytes, kStages, kGrouped>(acc, shared, share, info, full, empty, ring);
+      MultiplyTile<kSlices, S::kStageBytes, kStages>(acc, shared, share, info, full, empty, ring);
 #pragma unroll
       for (int s = 0; s < kSlices; ++s) {
         if (s >= share.slices) break;
@@ -256,6 +256,16 @@ __global__ void __launch_bounds__(256)
   }
 }
 
+// sorted[p] = x[rows[p]]: a block per pair.
+__global__ void __launch_bounds__(128) SortRowsKernel(const __grid_constant__ MatrixCall c, uint8_t* sorted) {
+  LetSuccessorStart();
+  WaitForPredecessor();
+  const int64_t pair = blockIdx.x;
+  const uint4* const from = reinterpret_cast<const uint4*>(c.x + c.rows[pair] * c.x_stride);
+  uint4* const to = reinterpret_cast<uint4*>(sorted + pair * c.k);
+  for (int i = int(threadIdx.x); i < c.k / 16; i += 128) to[i] = from[i];
+}
+
 // ---- launching ----
 
 template <int kHalves>
@@ -270,6 +280,12 @@ cudaError_t StartDense(const Launch& launch, const MatrixCall& c, const MatrixWe
                Threads(Mode::kDense), DenseLayout<kHalves>::kTotal, c, maps, weights, out);
 }
 
+int64_t ReferenceBytes(const MatrixCall& c, int sets) {
+  const int64_t bytes = int64_t(sets) * c.experts * (c.n_out / kHalfN) * (c.k / kTileK) * int64_t(sizeof(uint16_t));
+  return (bytes + 255) / 256 * 256;
+}
+
+// Workspace: the references of `sets` weights per expert, then the rows of x in the order of the pairs.
 template <Mode kMode>
 cudaError_t StartGrouped(const Launch& launch, const MatrixCall& c, const MatrixWeight* w, const MatrixWeight* up,
                          Output out, void* workspace) {
@@ -280,15 +296,27 @@ cudaError_t StartGrouped(const Launch& launch, const MatrixCall& c, const Matrix
     weights.w[0][e] = w[e];
     if (up) weights.w[1][e] = up[e];
   }
+  const int sets = up ? 2 : 1;
   uint16_t* references = static_cast<uint16_t*>(workspace);
   out.references = references;
-  const dim3 grid(unsigned(c.n_out / kHalfN), unsigned(c.experts), up ? 2 : 1);
+  const dim3 grid(unsigned(c.n_out / kHalfN), unsigned(c.experts), unsigned(sets));
   if (cudaError_t e = Start(launch, ReferenceKernel<kMatrixExperts>, grid, 256, 0, c, weights, references);
       e != cudaSuccess) {
     return e;
   }
+  const uint8_t* x = c.x;
+  int64_t stride = c.x_stride;
+  if (c.rows) {
+    uint8_t* const sorted = static_cast<uint8_t*>(workspace) + ReferenceBytes(c, sets);
+    if (cudaError_t e = Start(launch, SortRowsKernel, dim3(unsigned(c.pairs)), 128, 0, c, sorted); e != cudaSuccess)
+      return e;
+    x = sorted;
+    stride = c.k;
+  }
+  Maps maps = {};
+  if (cudaError_t e = MakeTileMap(&maps.x, x, c.pairs, c.k, stride, kSliceRows); e != cudaSuccess) return e;
   return Start(launch, MatrixKernel<kMode, 1, kMatrixExperts>, dim3(unsigned(launch.sms)), Threads(kMode),
-               GroupShared::kTotal, c, Maps{}, weights, out);
+               GroupShared::kTotal, c, maps, weights, out);
 }
 
 }  // namespace
@@ -302,7 +330,7 @@ cudaError_t MatrixLinear(const Launch& launch, const MatrixCall& c, const Matrix
 }
 
 int64_t GroupedMatrixWorkspace(const MatrixCall& c, int sets) {
-  return int64_t(sets) * c.experts * (c.n_out / kHalfN) * (c.k / kTileK) * int64_t(sizeof(uint16_t));
+  return ReferenceBytes(c, sets) + (c.rows ? int64_t(c.pairs) * c.k : 0);
 }
 
 cudaError_t GroupedMatrixLinear(const Launch& launch, const MatrixCall& c, const MatrixWeight* w, void* y,

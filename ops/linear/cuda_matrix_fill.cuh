@@ -1,5 +1,5 @@
 // The warpgroups of cuda_matrix.cu that fill the ring of stages: dense tiles by tensor copies, tiles of experts by
-// gathering rows of x and converting E2M1 weights. Included by cuda_matrix.cu only.
+// tensor copies of x and converting E2M1 weights. Included by cuda_matrix.cu only.
 #pragma once
 
 #include "ops/linear/cuda_matrix_tiles.cuh"
@@ -67,13 +67,28 @@ __device__ void FillDense(const MatrixCall& c, const Maps& maps, const uint8_t* 
   }
 }
 
+// Where the weights of a tile lie, in shared memory: the threads that convert have no registers to spare, and what does
+// not fit into registers costs hundreds of cycles a stage.
+struct TileWeights {
+  const uint8_t* data[2];  // of rows 0 .. 63 and 64 .. 127
+  const uint8_t* scale[2];
+};
+struct ThreadOffsets {
+  uint32_t data, scale;
+};
+
 // Starts the copies of this thread's E2M1 codes and scales of a block of K: group t % 4 of rows t / 4 and t / 4 + 64,
 // which nobody else reads. The scales of row 64 i + t / 4 are held by lane 8 i + lane / 4 of its warp.
-__device__ inline void FetchCodes(const uint8_t* const (&data)[2], const uint8_t* scale, int block, uint32_t slot,
+__device__ inline void FetchCodes(const volatile TileWeights& w, ThreadOffsets offset, int block, uint32_t slot,
                                   int t) {
 #pragma unroll
-  for (int i = 0; i < 2; ++i) CopyAsync16(slot + (i * 2 * kGroup + t) * 16, data[i] + block * (kTileK / 2));
-  if (t % 32 < 16) CopyAsync4(slot + kCodeBytes + (t / 32 * 16 + t % 32) * 4, scale + block * 4);
+  for (int i = 0; i < 2; ++i) {
+    CopyAsync16(slot + (i * 2 * kGroup + t) * 16, w.data[i] + (offset.data + uint32_t(block * (kTileK / 2))));
+  }
+  if (t % 32 < 16) {
+    CopyAsync4(slot + kCodeBytes + (t / 32 * 16 + t % 32) * 4,
+               w.scale[t % 16 / 8] + (offset.scale + uint32_t(block * 4)));
+  }
 }
 
 // This thread's codes of a slot, as E4M3 in the stage's weight tile. `highest`: the greatest exponent of the pass, by
@@ -96,45 +111,33 @@ __device__ inline void ConvertCodes(const uint8_t* slot, const int (&highest)[2]
   }
 }
 
-// Both filling warpgroups together.
+// Both filling warpgroups together. What one thread does for all falls to different warps: a stage waits for the
+// slowest.
 template <Mode kMode, int kTable>
-__device__ void FillGrouped(const MatrixCall& c, const GroupWeights<kTable>& weights, const uint16_t* references,
-                            const uint16_t* first_tile, uint8_t* shared, StageInfo* info, uint64_t* full,
-                            uint64_t* empty) {
+__device__ void FillGrouped(const MatrixCall& c, const CUtensorMap& x, const GroupWeights<kTable>& weights,
+                            const uint16_t* references, const uint16_t* first_tile, uint8_t* shared, StageInfo* info,
+                            uint64_t* full, uint64_t* empty) {
   constexpr int kStages = kGroupStages, kFill = 2 * kGroup;
   using S = GroupLayout;
   constexpr bool kGate = kMode == Mode::kGate;
   constexpr int kWidth = kGate ? kHalfN / 2 : kHalfN;
   const uint2* const conversion = reinterpret_cast<const uint2*>(shared + GroupShared::kConversion);
   uint16_t* const reference = reinterpret_cast<uint16_t*>(shared + GroupShared::kReferences);  // [half][block]
-  uint32_t* const gather = reinterpret_cast<uint32_t*>(shared + GroupShared::kGather);
   const int t = int(threadIdx.x) - kConsumers, blocks = c.k / kTileK, column_tiles = c.n_out / kWidth;
   const int items = first_tile[c.experts] * column_tiles;
   const uint32_t slots = SharedAddress(shared + GroupShared::kFetch);
+  volatile TileWeights& tile_weights = *reinterpret_cast<TileWeights*>(shared + GroupShared::kTileWeights);
+  const ThreadOffsets offset = {uint32_t(t / 4 * (c.k / 2) + t % 4 * 16), uint32_t((t / 32 * 8 + t % 8) * (c.k / 32))};
   RingPosition<kStages> ring;
   for (int item = blockIdx.x; item < items; item += gridDim.x) {
     const Tile tile = GroupTile(c, first_tile, item, column_tiles, kWidth);
-    // Rows 0 .. 63 and 64 .. 127 of the tile: of gate and of up, or consecutive rows of one weight.
-    const uint8_t* data[2];
-    const auto row_of = [&](int h, int r) { return int64_t(tile.column) + (kGate ? 0 : h * 64) + r; };
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      data[h] = static_cast<const uint8_t*>(weights.w[kGate ? h : 0][tile.expert].data) + row_of(h, t / 4) * (c.k / 2) +
-                t % 4 * 16;
-    }
-    const int scale_half = t % 16 / 8;
-    const uint8_t* scale =
-        weights.w[kGate ? scale_half : 0][tile.expert].scale + row_of(scale_half, t / 32 * 8 + t % 8) * (c.k / 32);
-#pragma unroll
-    for (int i = 0; i < kFetchSlots - 1; ++i) {
-      if (i < blocks) FetchCodes(data, scale, i, slots + i * kFetchBytes, t);
-      CopyAsyncCommit();
-      CopyAsyncCommit();  // in the place of a stage's rows of x
-    }
-    const int pair = tile.row + min(t, tile.rows - 1);
-    const int64_t row = c.rows ? c.rows[pair] : pair;
     NamedBarrier<4, kFill>();
-    gather[t] = uint32_t(row * (c.x_stride / 16)) + (t < tile.rows ? 0 : kAbsent);
+    if (t < 2) {  // rows 0 .. 63 and 64 .. 127 of the tile: of gate and of up, or consecutive rows of one weight
+      const MatrixWeight& w = weights.w[kGate ? t : 0][tile.expert];
+      const int64_t row = tile.column + (kGate ? 0 : t * 64);
+      tile_weights.data[t] = static_cast<const uint8_t*>(w.data) + row * (c.k / 2);
+      tile_weights.scale[t] = w.scale + row * (c.k / 32);
+    }
     for (int i = t; i < 2 * blocks; i += kFill) {
       const int h = i / blocks, set = kGate ? h : 0;
       reference[h * kMaxBlocks + i % blocks] =
@@ -142,40 +145,44 @@ __device__ void FillGrouped(const MatrixCall& c, const GroupWeights<kTable>& wei
                      i % blocks];
     }
     NamedBarrier<4, kFill>();
-    const uint8_t* x_scale = c.x_scale + row * c.x_scale_stride;
+#pragma unroll
+    for (int i = 0; i < kFetchSlots - 1; ++i) {
+      if (i < blocks) FetchCodes(tile_weights, offset, i, slots + i * kFetchBytes, t);
+      CopyAsyncCommit();
+    }
+    const int pair = tile.row + min(t, tile.rows - 1);
+    const uint8_t* const x_scale = c.x_scale + int64_t(c.rows ? c.rows[pair] : pair) * c.x_scale_stride;
+    const int slices = (tile.rows + kSliceRows - 1) / kSliceRows;
     uint8_t sx = x_scale[0];
     for (int block = 0; block < blocks; ++block) {
       const uint8_t next_sx = x_scale[min(block + 1, blocks - 1)];
       const int ref[2] = {reference[block], reference[kMaxBlocks + block]};
       const int passes = max(ref[0] >> 9, ref[1] >> 9) + 1;
+      const int ahead = block + kFetchSlots - 1;  // its slot was emptied by the block before this one
+      if (ahead < blocks) FetchCodes(tile_weights, offset, ahead, slots + ahead % kFetchSlots * kFetchBytes, t);
+      CopyAsyncCommit();
+      CopyAsyncWait<kFetchSlots - 1>();
       for (int pass = 0; pass < passes; ++pass) {
-        if (pass == 0) {
-          const int ahead = block + kFetchSlots - 1;  // its slot was emptied by the block before this one
-          if (ahead < blocks) FetchCodes(data, scale, ahead, slots + ahead % kFetchSlots * kFetchBytes, t);
-          CopyAsyncCommit();
-        }
         BarrierWait(empty + ring.stage, ring.parity ^ 1);
         uint8_t* stage = shared + ring.stage * S::kStageBytes;
-        const uint32_t a = SharedAddress(stage) + t / 8 * kTileK + ((t % 8) ^ (t / 8 % 8)) * 16;
-        const uint8_t* from = c.x + (block * kTileK + t % 8 * 16);
-#pragma unroll
-        for (int i = 0; i < 8; ++i) {
-          if (i % 2 == 0 && i * 32 >= tile.rows) break;  // nobody reads slices without rows
-          const uint32_t at = gather[i * 32 + t / 8];
-          CopyAsync16(a + i * 32 * kTileK, from + int64_t(at & ~kAbsent) * 16, at < kAbsent);
+        uint64_t* const bar = full + ring.stage;
+        if (t == 32) {  // nobody reads slices without rows
+          BarrierArriveExpect(bar, uint32_t(slices * kSliceRows * kTileK));
+          for (int i = 0; i < slices; ++i) {
+            TensorCopy2D(stage + i * kSliceRows * kTileK, &x, block * kTileK, tile.row + i * kSliceRows, bar);
+          }
         }
-        BarrierArriveAfterCopies(full + ring.stage);
-        CopyAsyncCommit();
         const int highest[2] = {(ref[0] & 0x1ff) - pass * kPassExponents, (ref[1] & 0x1ff) - pass * kPassExponents};
         StageInfo& s = info[ring.stage];
         s.x_scale[t] = sx;
-        if (t < 2) s.w_scale[t] = ScaleFromExponent(highest[t] - 6);
-        if (t == 0) s.last = block + 1 == blocks && pass + 1 == passes;
-        // Of the groups of copies that follow those of this block's codes, five are of later blocks and of rows of x.
-        CopyAsyncWait<5>();
+        if (t == 64) s.w_scale[0] = ScaleFromExponent(highest[0] - 6);
+        if (t == 96) s.w_scale[1] = ScaleFromExponent(highest[1] - 6);
+        if (t == 128) s.last = block + 1 == blocks && pass + 1 == passes;
         ConvertCodes(shared + GroupShared::kFetch + block % kFetchSlots * kFetchBytes, highest, conversion,
                      stage + S::kABytes, t);
-        BarrierArrive(full + ring.stage);
+        FenceAsyncProxy();
+        __syncwarp();
+        if (t % 32 == 0) BarrierArrive(bar);
         ring.Next();
       }
       sx = next_sx;

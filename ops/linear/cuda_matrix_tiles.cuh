@@ -18,7 +18,7 @@ constexpr int kHalfBytes = kHalfN * kTileK;   // 128 rows of an operand
 constexpr int kSliceBytes = 64 * kHalfN * 2;  // results of a slice, on their way out
 constexpr int kPassExponents = 15;            // exponents that one pass holds
 constexpr int kMaxGroups = kMatrixExperts;
-constexpr uint32_t kAbsent = 1u << 31;  // marks a row that a tile does not have
+constexpr int kSliceRows = 64;  // of x, that a multiplying warpgroup takes at a time
 
 enum class Mode { kDense, kGrouped, kGate };
 __host__ __device__ constexpr int FillGroups(Mode m) { return m == Mode::kDense ? 1 : 2; }
@@ -48,14 +48,14 @@ using DenseLayout = SharedLayout<kDenseM, kHalves * kHalfN, kDenseStages>;
 using GroupLayout = SharedLayout<kGroupM, kHalfN, kGroupStages>;
 constexpr int kFetchSlots = 3, kCodeBytes = kHalfN * kTileK / 2, kFetchBytes = kCodeBytes + kHalfN * 4;
 constexpr int kMaxBlocks = 128;  // of K in a group call
-// A group call also holds the conversion table, the references of the tile's weights, where its rows of x begin, and
-// the first tile of every expert.
+// A group call also holds the conversion table, where the tile's weights lie, their references, and the first tile of
+// every expert.
 struct GroupShared {
   static constexpr int kFetch = (GroupLayout::kTotal + 15) / 16 * 16;
   static constexpr int kConversion = kFetch + kFetchSlots * kFetchBytes;
-  static constexpr int kReferences = kConversion + (kPassExponents + 1) * 8;
-  static constexpr int kGather = kReferences + 2 * kMaxBlocks * 2;
-  static constexpr int kFirstTile = kGather + kGroupM * 4;
+  static constexpr int kTileWeights = kConversion + (kPassExponents + 1) * 8;
+  static constexpr int kReferences = kTileWeights + 4 * 8;
+  static constexpr int kFirstTile = kReferences + 2 * kMaxBlocks * 2;
   static constexpr int kTotal = kFirstTile + (kMaxGroups + 1) * 2;
 };
 
@@ -73,9 +73,9 @@ struct Output {
   const uint16_t* references;  // group calls: [set][expert][N / 128][K / 128], exponent + (passes - 1) << 9
 };
 
-// 2^(e - 127) for any e of a reference, which may be below the least scale.
+// 2^(e - 127) for any e of a reference, which may be below the least scale: then it is a subnormal, or nothing.
 __device__ inline float ScaleFromExponent(int e) {
-  return e >= 255 ? __uint_as_float(0x7fc00000u) : ldexpf(1.0f, e - 127);
+  return __uint_as_float(e >= 255 ? 0x7fc00000u : e >= 1 ? uint32_t(e) << 23 : e >= -22 ? 1u << (22 + e) : 0);
 }
 
 // ---- tiles ----
