@@ -1,6 +1,5 @@
 #pragma once
 
-#include <algorithm>
 #include <cmath>
 
 #include "ops/hc_pre/hc_pre.h"
@@ -70,20 +69,10 @@ struct Conformance<HcPre> {
     Expected x{"x", a.x, {}, {}}, post{"post", a.post, {}, {}}, comb{"comb", a.comb, {}, {}};
     for (int64_t t = 0; t < a.h.dim(0); ++t) {
       const double* u = h.data() + t * m * d;
-      std::vector<Bounded> z = BoundedMixes(u, fn, m * d, double(a.norm_eps));
-      for (size_t j = 0; j < z.size(); ++j) {
-        z[j] = BoundedAffine(z[j], scale[int64_t(j) < m ? 0 : int64_t(j) < 2 * m ? 1 : 2], base[j]);
-      }
-      std::vector<Bounded> pre;
-      for (int64_t s = 0; s < m; ++s) {
-        const Bounded p = BoundedSigmoid(z[size_t(s)]), q = BoundedSigmoid(z[size_t(m + s)]);
-        const double v = p.value + double(a.hc_eps);
-        pre.push_back({v, p.error + Epsilon(DType::kF32) * v});
-        post.value.push_back(2 * q.value);
-        post.tolerance.push_back(2 * q.error);
-      }
+      const std::vector<Bounded> mixes = BoundedMixes(u, fn, m * d, double(a.norm_eps));
+      const std::vector<Bounded> pre =
+          AppendStreamWeights(mixes, scale, base, m, double(a.hc_eps), a.sinkhorn_iters, post, comb);
       AppendMixedStreams(u, pre, d, x);
-      AppendSinkhorn(z.data() + 2 * m, m, double(a.hc_eps), a.sinkhorn_iters, comb);
     }
     return {x, post, comb};
   }
@@ -94,60 +83,6 @@ struct Conformance<HcPre> {
   static std::vector<std::string_view> Faults() {
     return {"no_norm_eps",         "pre_without_eps",    "post_not_doubled",   "post_with_eps",
             "softmax_without_eps", "one_iteration_less", "columns_before_rows"};
-  }
-
- private:
-  using Matrix = std::vector<std::vector<double>>;
-
-  static void NormalizeRows(Matrix& c, double eps) {
-    for (std::vector<double>& row : c) {
-      double sum = eps;
-      for (double v : row) sum += v;
-      for (double& v : row) v /= sum;
-    }
-  }
-  static Matrix Transposed(const Matrix& c) {
-    Matrix t(c.size(), std::vector<double>(c.size()));
-    for (size_t j = 0; j < c.size(); ++j) {
-      for (size_t k = 0; k < c.size(); ++k) t[k][j] = c[j][k];
-    }
-    return t;
-  }
-  static Matrix NormalizedColumns(const Matrix& c, double eps) {
-    Matrix t = Transposed(c);
-    NormalizeRows(t, eps);
-    return Transposed(t);
-  }
-
-  // Appends the matrix of one token. The logarithms of the softmax are off by twice the error of A plus the
-  // roundings of its steps. Normalising rows or columns does not enlarge distances between positive matrices
-  // in Hilbert's metric and adds m + 2 roundings of its own, so after 2 * iters steps the error has grown by
-  // at most that factor, and twice it in a single entry.
-  static void AppendSinkhorn(const Bounded* a, int64_t m, double eps, int iters, Expected& comb) {
-    Matrix c(static_cast<size_t>(m));
-    double step_error = 0;
-    for (int64_t j = 0; j < m; ++j) {
-      double max = a[j * m].value, sum = 0;
-      for (int64_t k = 0; k < m; ++k) max = std::max(max, a[j * m + k].value);
-      for (int64_t k = 0; k < m; ++k) sum += std::exp(a[j * m + k].value - max);
-      for (int64_t k = 0; k < m; ++k) {
-        const Bounded& v = a[j * m + k];
-        c[size_t(j)].push_back(std::exp(v.value - max) / sum + eps);
-        const double roundings = double(m) + 4 + (max - v.value);
-        step_error = std::max(step_error, 2 * v.error + roundings * Epsilon(DType::kF32));
-      }
-    }
-    c = NormalizedColumns(c, eps);
-    for (int i = 1; i < iters; ++i) {
-      NormalizeRows(c, eps);
-      c = NormalizedColumns(c, eps);
-    }
-    for (const std::vector<double>& row : c) {
-      for (double v : row) {
-        comb.value.push_back(v);
-        comb.tolerance.push_back(2 * 2 * iters * step_error * v);
-      }
-    }
   }
 };
 

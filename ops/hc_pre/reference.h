@@ -69,4 +69,77 @@ inline void AppendMixedStreams(const double* u, const std::vector<Bounded>& pre,
   }
 }
 
+// comb of one token by Sinkhorn's algorithm (ops/hc_pre/hc_pre.h).
+using StreamMatrix = std::vector<std::vector<double>>;
+
+inline void NormalizeRows(StreamMatrix& c, double eps) {
+  for (std::vector<double>& row : c) {
+    double sum = eps;
+    for (double v : row) sum += v;
+    for (double& v : row) v /= sum;
+  }
+}
+inline StreamMatrix Transposed(const StreamMatrix& c) {
+  StreamMatrix t(c.size(), std::vector<double>(c.size()));
+  for (size_t j = 0; j < c.size(); ++j) {
+    for (size_t k = 0; k < c.size(); ++k) t[k][j] = c[j][k];
+  }
+  return t;
+}
+inline StreamMatrix NormalizedColumns(const StreamMatrix& c, double eps) {
+  StreamMatrix t = Transposed(c);
+  NormalizeRows(t, eps);
+  return Transposed(t);
+}
+
+// Appends the matrix of one token. The logarithms of the softmax are off by twice the error of A plus the
+// roundings of its steps. Normalising rows or columns does not enlarge distances between positive matrices
+// in Hilbert's metric and adds m + 2 roundings of its own, so after 2 * iters steps the error has grown by
+// at most that factor, and twice it in a single entry.
+inline void AppendSinkhorn(const Bounded* a, int64_t m, double eps, int iters, Expected& comb) {
+  StreamMatrix c(static_cast<size_t>(m));
+  double step_error = 0;
+  for (int64_t j = 0; j < m; ++j) {
+    double max = a[j * m].value, sum = 0;
+    for (int64_t k = 0; k < m; ++k) max = std::max(max, a[j * m + k].value);
+    for (int64_t k = 0; k < m; ++k) sum += std::exp(a[j * m + k].value - max);
+    for (int64_t k = 0; k < m; ++k) {
+      const Bounded& v = a[j * m + k];
+      c[size_t(j)].push_back(std::exp(v.value - max) / sum + eps);
+      const double roundings = double(m) + 4 + (max - v.value);
+      step_error = std::max(step_error, 2 * v.error + roundings * Epsilon(DType::kF32));
+    }
+  }
+  c = NormalizedColumns(c, eps);
+  for (int i = 1; i < iters; ++i) {
+    NormalizeRows(c, eps);
+    c = NormalizedColumns(c, eps);
+  }
+  for (const std::vector<double>& row : c) {
+    for (double v : row) {
+      comb.value.push_back(v);
+      comb.tolerance.push_back(2 * 2 * iters * step_error * v);
+    }
+  }
+}
+
+// Appends post and comb of one token and returns pre, from its (2+m)m mixes.
+inline std::vector<Bounded> AppendStreamWeights(std::vector<Bounded> z, const std::vector<double>& scale,
+                                                const std::vector<double>& base, int64_t m, double hc_eps, int iters,
+                                                Expected& post, Expected& comb) {
+  for (size_t j = 0; j < z.size(); ++j) {
+    z[j] = BoundedAffine(z[j], scale[int64_t(j) < m ? 0 : int64_t(j) < 2 * m ? 1 : 2], base[j]);
+  }
+  std::vector<Bounded> pre;
+  for (int64_t s = 0; s < m; ++s) {
+    const Bounded p = BoundedSigmoid(z[size_t(s)]), q = BoundedSigmoid(z[size_t(m + s)]);
+    const double v = p.value + hc_eps;
+    pre.push_back({v, p.error + Epsilon(DType::kF32) * v});
+    post.value.push_back(2 * q.value);
+    post.tolerance.push_back(2 * q.error);
+  }
+  AppendSinkhorn(z.data() + 2 * m, m, hc_eps, iters, comb);
+  return pre;
+}
+
 }  // namespace vexil
