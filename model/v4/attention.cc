@@ -106,11 +106,10 @@ Status RoundCacheRows(const ForwardStep& s, MutTensorView rows) {
       s.ctx, {.x = rows.Columns(0, columns), .format = FakeQuantize::Format::kE4M3, .block = kCacheBlock});
 }
 
-Status Attention(const ForwardStep& s, int64_t layer, const AttentionWeights& w, TensorView x_view, MutTensorView out) {
+Status Attention(const ForwardStep& s, int64_t layer, const AttentionWeights& w, LinearInput& x, MutTensorView out) {
   Arena::Scope scope(s.arena());
   const int64_t ratio = s.config.compress_ratios[size_t(layer)];
   const StatePool::LayerViews& state = s.pool.layer(layer);
-  LinearInput x(s, x_view);
   VX_ASSIGN(const MutTensorView q_low_view, LowRankQuery(s, w, x));
   LinearInput q_low(s, q_low_view);
   VX_ASSIGN(const MutTensorView q, Queries(s, ratio, w, q_low));

@@ -56,6 +56,12 @@ struct ForwardStep {
 class LinearInput {
  public:
   LinearInput(const ForwardStep& step, TensorView x) : step_(step), x_(x) {}
+  // `e4m3`: x rounded already, block 128; empty: not yet.
+  LinearInput(const ForwardStep& step, TensorView x, const QuantView& e4m3) : step_(step), x_(x), e4m3_(e4m3) {}
+
+  static constexpr int64_t kE4M3Block = 128;  // channels per scale
+  // Whether the step multiplies a weight with x in E4M3.
+  static bool RoundsToE4M3(const ForwardStep& step, const QuantView& w);
 
   // y = x . w^T
   Status Times(const QuantView& w, MutTensorView y);
@@ -73,8 +79,21 @@ class LinearInput {
   QuantView e4m3_, int8_;
 };
 
+// What the sub-layers of a step hand on: the residual streams h, the output y that has not joined them, the input x of
+// the next sub-layer. In the step's arena.
+struct Residual {
+  Residual(const ForwardStep& step, int64_t m, int64_t d);
+
+  MutTensorView h;                   // [n, m, D]
+  MutTensorView y;                   // [n, D]
+  MutTensorView post, comb;          // [n, m], [n, m, m]: how y joins h
+  MutTensorView x;                   // [n, D]
+  MutTensorView codes, codes_scale;  // x in E4M3; empty when the mode rounds no inputs
+  bool pending = false;              // y has been made, or is about to be, and has to join
+};
+
 // out = attention of layer `layer` over x (both [n, D]); appends to the state (spec: model, 8).
-Status Attention(const ForwardStep& step, int64_t layer, const AttentionWeights& w, TensorView x, MutTensorView out);
+Status Attention(const ForwardStep& step, int64_t layer, const AttentionWeights& w, LinearInput& x, MutTensorView out);
 
 // Feeds x [n, D] to a compressor and stores the entries it completes (spec: model, 8.4). `overlap` and `running` are
 // the layer's tail, of which the compressor has one; `entries` the pool [rows, d].
@@ -93,7 +112,7 @@ Result<TensorView> SelectEntries(const ForwardStep& step, int64_t layer, const I
                                  LinearInput& q_low);
 
 // out = mixture of experts over x (spec: model, 9).
-Status Moe(const ForwardStep& step, int64_t layer, const MoeWeights& w, TensorView x, MutTensorView out);
+Status Moe(const ForwardStep& step, int64_t layer, const MoeWeights& w, LinearInput& x, MutTensorView out);
 
 // Rounds the channels of cache rows that are rounded in training: all but the rotary ones (spec: model, 8.2).
 Status RoundCacheRows(const ForwardStep& step, MutTensorView rows);

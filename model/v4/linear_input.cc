@@ -7,8 +7,6 @@
 namespace vexil::v4 {
 namespace {
 
-constexpr int64_t kActivationBlock = 128;
-
 // Formats whose linears were trained with E4M3 inputs.
 bool TakesE4M3(const QuantView& w) {
   const DType t = w.data.dtype();
@@ -16,6 +14,10 @@ bool TakesE4M3(const QuantView& w) {
 }
 
 }  // namespace
+
+bool LinearInput::RoundsToE4M3(const ForwardStep& step, const QuantView& w) {
+  return step.numerics.quantize_linear_inputs && TakesE4M3(w);
+}
 
 Result<QuantView> LinearInput::For(const QuantView& w) {
   if (!step_.numerics.quantize_linear_inputs) return QuantView(x_);
@@ -27,10 +29,9 @@ Result<QuantView> LinearInput::AsE4M3() {
   if (e4m3_.data.empty()) {
     const int64_t n = x_.dim(0), k = x_.dim(1);
     const MutTensorView codes = step_.arena().NewTensor(DType::kE4M3, {n, k});
-    const MutTensorView scale =
-        step_.arena().NewTensor(DType::kE8M0, {n, (k + kActivationBlock - 1) / kActivationBlock});
-    VX_TRY(Run<QuantizeActivation>(step_.ctx, {.x = x_, .codes = codes, .scale = scale, .block = kActivationBlock}));
-    e4m3_ = QuantView(codes, scale, 1, kActivationBlock);
+    const MutTensorView scale = step_.arena().NewTensor(DType::kE8M0, {n, (k + kE4M3Block - 1) / kE4M3Block});
+    VX_TRY(Run<QuantizeActivation>(step_.ctx, {.x = x_, .codes = codes, .scale = scale, .block = kE4M3Block}));
+    e4m3_ = QuantView(codes, scale, 1, kE4M3Block);
   }
   return e4m3_;
 }

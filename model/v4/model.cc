@@ -9,9 +9,9 @@
 #include "model/gguf_config.h"
 #include "model/upload.h"
 #include "ops/embedding/embedding.h"
+#include "ops/hc_boundary/hc_boundary.h"
 #include "ops/hc_head/hc_head.h"
 #include "ops/hc_post/hc_post.h"
-#include "ops/hc_pre/hc_pre.h"
 #include "ops/linear/linear.h"
 #include "ops/rms_norm/rms_norm.h"
 #include "ops/rope/frequencies.h"
@@ -161,40 +161,71 @@ Result<ExpertPlacement> Model::PlacementFor(int64_t budget) const {
   return ExpertPlacement::For(weights_.Sizes(), budget);
 }
 
-// h, the residual streams [n, m, D], is updated in place.
-Status Model::Layer(const v4::ForwardStep& s, int64_t layer, MutTensorView h) const {
+v4::Residual::Residual(const ForwardStep& s, int64_t m, int64_t d)
+    : h(s.Activations({s.n(), m, d})),
+      y(s.Activations({s.n(), d})),
+      post(s.NewF32({s.n(), m})),
+      comb(s.NewF32({s.n(), m, m})),
+      x(s.Activations({s.n(), d})) {
+  if (!s.numerics.quantize_linear_inputs) return;
+  constexpr int64_t kBlock = LinearInput::kE4M3Block;
+  codes = s.arena().NewTensor(DType::kE4M3, {s.n(), d});
+  codes_scale = s.arena().NewTensor(DType::kE8M0, {s.n(), (d + kBlock - 1) / kBlock});
+}
+
+// From the sub-layer before, if there is one, to the input of the next. `reader`: a weight that multiplies the input.
+Result<v4::LinearInput> Model::Enter(const v4::ForwardStep& s, const HyperConnectionWeights& hc, TensorView norm,
+                                     const QuantView& reader, v4::Residual& r) const {
+  HcBoundary::Args a{.y = {},
+                     .y_post = {},
+                     .y_comb = {},
+                     .h = r.h,
+                     .fn = hc.fn,
+                     .scale = hc.scale,
+                     .base = hc.base,
+                     .post = r.post,
+                     .comb = r.comb,
+                     .norm = norm,
+                     .x = r.x,
+                     .codes = {},
+                     .codes_scale = {},
+                     .norm_eps = float(config_.norm_eps),
+                     .hc_eps = float(config_.hc_eps),
+                     .sinkhorn_iters = int(config_.sinkhorn_iters),
+                     .block = v4::LinearInput::kE4M3Block};
+  if (r.pending) a.y = r.y, a.y_post = r.post, a.y_comb = r.comb;
+  const bool rounds = v4::LinearInput::RoundsToE4M3(s, reader);
+  if (rounds) a.codes = r.codes, a.codes_scale = r.codes_scale;
+  VX_TRY(Run<HcBoundary>(s.ctx, a));
+  r.pending = true;
+  return v4::LinearInput(s, r.x, rounds ? QuantView(r.codes, r.codes_scale, 1, a.block) : QuantView());
+}
+
+Status Model::Layer(const v4::ForwardStep& s, int64_t layer, v4::Residual& r) const {
   const LayerWeights& w = weights_.layers[size_t(layer)];
-  const int64_t n = s.n(), m = config_.hc_mult, d = config_.dim;
-  const MutTensorView x = s.Activations({n, d}), y = s.Activations({n, d});
-  const MutTensorView post = s.NewF32({n, m}), comb = s.NewF32({n, m, m});
-  const auto sub_layer = [&](const char* name, const HyperConnectionWeights& hc, TensorView norm,
-                             auto&& body) -> Status {
+  const auto label = [&](const char* name) {
     if (s.ctx.plan) s.ctx.plan->SetLabel(fmt::format("layers.{} {}", layer, name));
-    VX_TRY(Run<HcPre>(s.ctx, {.h = h,
-                              .fn = hc.fn,
-                              .scale = hc.scale,
-                              .base = hc.base,
-                              .x = x,
-                              .post = post,
-                              .comb = comb,
-                              .norm_eps = float(config_.norm_eps),
-                              .hc_eps = float(config_.hc_eps),
-                              .sinkhorn_iters = int(config_.sinkhorn_iters)}));
-    VX_TRY(Run<RmsNorm>(s.ctx, {.x = x, .weight = norm, .y = x, .eps = float(config_.norm_eps)}));
-    VX_TRY(body());
-    return Run<HcPost>(s.ctx, {.x = y, .residual = h, .post = post, .comb = comb, .y = h});
   };
-  VX_TRY(sub_layer("attention", w.hc_attn, w.attn_norm, [&]() -> Status {
-    VX_TRY(v4::Attention(s, layer, w.attn, x, y));
-    s.Observe(layer, "attn_out", y);
-    return {};
-  }));
-  VX_TRY(sub_layer("experts", w.hc_ffn, w.ffn_norm, [&]() -> Status {
-    VX_TRY(v4::Moe(s, layer, w.moe, x, y));
-    s.Observe(layer, "mlp_out", y);
-    return {};
-  }));
-  s.Observe(layer, "out", h);
+  label("attention");
+  {
+    VX_ASSIGN(v4::LinearInput x, Enter(s, w.hc_attn, w.attn_norm, w.attn.wq_a, r));
+    if (layer > 0) s.Observe(layer - 1, "out", r.h);
+    VX_TRY(v4::Attention(s, layer, w.attn, x, r.y));
+    s.Observe(layer, "attn_out", r.y);
+  }
+  label("experts");
+  VX_ASSIGN(v4::LinearInput x, Enter(s, w.hc_ffn, w.ffn_norm, w.moe.w1[0], r));
+  VX_TRY(v4::Moe(s, layer, w.moe, x, r.y));
+  s.Observe(layer, "mlp_out", r.y);
+  return {};
+}
+
+// The output of the last layer joins the streams.
+Status Model::Leave(const v4::ForwardStep& s, v4::Residual& r) const {
+  if (!r.pending) return {};
+  VX_TRY(Run<HcPost>(s.ctx, {.x = r.y, .residual = r.h, .post = r.post, .comb = r.comb, .y = r.h}));
+  r.pending = false;
+  s.Observe(config_.num_layers - 1, "out", r.h);
   return {};
 }
 
@@ -223,14 +254,15 @@ Status Model::Forward(const Context& ctx, StatePool& pool, const StepTensors& ba
   const v4::ForwardStep s{
       ctx, config_, numerics_, rope_, pool, batch, observer, clamp_shared_expert_, expert_cache_.get()};
   if (ctx.plan) ctx.plan->SetLabel("embedding");
-  const MutTensorView h = s.Activations({s.n(), config_.hc_mult, config_.dim});
-  VX_TRY(Run<Embedding>(ctx, {.ids = batch.tokens, .table = weights_.embed, .y = h}));
+  v4::Residual r(s, config_.hc_mult, config_.dim);
+  VX_TRY(Run<Embedding>(ctx, {.ids = batch.tokens, .table = weights_.embed, .y = r.h}));
   for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
     Arena::Scope layer_scope(*ctx.workspace);
-    VX_TRY(Layer(s, layer, h));
+    VX_TRY(Layer(s, layer, r));
   }
+  VX_TRY(Leave(s, r));
   if (batch.logit_rows.dim(0) == 0) return {};
-  return Head(s, h, logits);
+  return Head(s, r.h, logits);
 }
 
 // The metadata goes to the device in one copy, the logits come back if the caller wants them on the host.

@@ -92,7 +92,10 @@ class Model {
   Status FinishOnDevice();
   Status ForwardOnDevice(const Context& ctx, StatePool& pool, const StepBatch& batch, MutTensorView logits,
                          const v4::Observer* observer) const;
-  Status Layer(const v4::ForwardStep& step, int64_t layer, MutTensorView h) const;
+  Result<v4::LinearInput> Enter(const v4::ForwardStep& step, const HyperConnectionWeights& hc, TensorView norm,
+                                const QuantView& reader, v4::Residual& residual) const;
+  Status Layer(const v4::ForwardStep& step, int64_t layer, v4::Residual& residual) const;
+  Status Leave(const v4::ForwardStep& step, v4::Residual& residual) const;
   Status Head(const v4::ForwardStep& step, TensorView h, MutTensorView logits) const;
 
   ModelConfig config_;

@@ -70,9 +70,8 @@ Result<MutTensorView> SharedExpert(const ForwardStep& s, const MoeWeights& w, Li
 
 }  // namespace
 
-Status Moe(const ForwardStep& s, int64_t layer, const MoeWeights& w, TensorView x_view, MutTensorView out) {
+Status Moe(const ForwardStep& s, int64_t layer, const MoeWeights& w, LinearInput& x, MutTensorView out) {
   Arena::Scope scope(s.arena());
-  LinearInput x(s, x_view);
   VX_ASSIGN(const Routing routing, Route(s, layer, w, x));
   // Experts in host memory are asked for first and used last: the shared expert runs meanwhile.
   std::optional<ExpertCache::Use> host_experts;
