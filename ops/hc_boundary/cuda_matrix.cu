@@ -1,8 +1,8 @@
-// Join for many tokens in BF16, of 4 streams, on tensor cores: a block takes 64 columns of all streams and 128 tokens,
+// Join for many tokens in BF16, of 4 streams, on tensor cores: a block takes 64 columns of all streams and 256 tokens,
 // a warp 16 of these. What a lane has joined in its registers is the left operand of m16n8k16 as it is, for the order
 // of the columns within a product is free: lane l holds 8 neighbouring columns of tokens l / 4 and l / 4 + 8, four for
 // each of two products. fn stands in shared memory in the order of the right operand, as three BF16 terms whose sum is
-// its F32 value; products are exact, sums F32. Bytes moved: h twice and y once, fn once per 128 tokens from the
+// its F32 value; products are exact, sums F32. Bytes moved: h twice and y once, fn once per block from the
 // second-level cache.
 #include "ops/cuda/glue.h"
 #include "ops/cuda/hopper.cuh"
@@ -11,7 +11,7 @@
 namespace vexil::gpu {
 namespace {
 
-constexpr int kThreads = 256, kWarpTokens = 16, kTokens = kWarpTokens * kThreads / kWarp;
+constexpr int kThreads = 512, kWarpTokens = 16, kTokens = kWarpTokens * kThreads / kWarp;
 constexpr int kSliceColumns = 64, kStepColumns = 32, kSteps = kSliceColumns / kStepColumns;
 constexpr int kTiles = kMixCount / 8, kTerms = 3;
 constexpr int kFewTokens = 64;  // up to here the matrix products leave the tensor cores, too
@@ -123,13 +123,13 @@ __device__ inline void StoreSums(const MatrixCall& call, int slice, const int64_
 
 struct Shared {
   Fragments fragments;
-  uint4 columns[2 * (1 + kStreams)][kThreads];  // what each thread reads next: of two tokens h and y
+  uint4 columns[kSteps][2 * (1 + kStreams)][kThreads];  // what each thread reads next: of two tokens h and y
 };
 
-// A block takes its slice of the tokens of every gridDim.y-th 128. While a thread works on 32 columns of two tokens,
-// its next ones are on their way.
+// A block takes its slice of the tokens of every gridDim.y-th 256. While a thread works on 32 columns of two tokens,
+// its next 64 are on their way.
 template <bool kJoin>
-__global__ void __launch_bounds__(kThreads, 2) JoinMatrix(MatrixCall call) {
+__global__ void __launch_bounds__(kThreads) JoinMatrix(MatrixCall call) {
   extern __shared__ __align__(16) uint8_t memory[];
   Shared& shared = *reinterpret_cast<Shared*>(memory);
   const int slice = int(blockIdx.x), thread = int(threadIdx.x);
@@ -151,18 +151,22 @@ __global__ void __launch_bounds__(kThreads, 2) JoinMatrix(MatrixCall call) {
       const int64_t row = row_of(item, i), t = row < call.n ? row : call.n - 1;  // beyond the last: read, not written
 #pragma unroll
       for (int s = 0; s < kStreams; ++s) {
-        cuda::CopyAsync16(cuda::SharedAddress(&shared.columns[i * (1 + kStreams) + s][thread]), call.h.at(t, s) + c);
+        cuda::CopyAsync16(cuda::SharedAddress(&shared.columns[item % kSteps][i * (1 + kStreams) + s][thread]),
+                          call.h.at(t, s) + c);
       }
       if constexpr (kJoin) {
-        cuda::CopyAsync16(cuda::SharedAddress(&shared.columns[i * (1 + kStreams) + kStreams][thread]),
+        cuda::CopyAsync16(cuda::SharedAddress(&shared.columns[item % kSteps][i * (1 + kStreams) + kStreams][thread]),
                           call.y.at(t) + c);
       }
     }
-    cuda::CopyAsyncCommit();
   };
   const auto has = [&](int item) { return row_of(item, 0) - Lane() / 4 < call.n; };  // the same for all lanes
   WarpSums sums = {};
-  if (has(0)) fetch(0);
+#pragma unroll
+  for (int item = 0; item < kSteps; ++item) {
+    if (has(item)) fetch(item);
+    cuda::CopyAsyncCommit();
+  }
 #pragma unroll 1
   for (int item = 0; has(item); ++item) {
     TokenWeights weights[2];
@@ -173,15 +177,17 @@ __global__ void __launch_bounds__(kThreads, 2) JoinMatrix(MatrixCall call) {
         weights[i] = LoadTokenWeights(call, row < call.n ? row : call.n - 1);
       }
     }
-    cuda::CopyAsyncWait<0>();
+    cuda::CopyAsyncWait<kSteps - 1>();
     TokenColumns columns[2];
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
 #pragma unroll
-      for (int s = 0; s < kStreams; ++s) columns[i].h[s].raw = shared.columns[i * (1 + kStreams) + s][thread];
-      if constexpr (kJoin) columns[i].y.raw = shared.columns[i * (1 + kStreams) + kStreams][thread];
+      for (int s = 0; s < kStreams; ++s)
+        columns[i].h[s].raw = shared.columns[item % kSteps][i * (1 + kStreams) + s][thread];
+      if constexpr (kJoin) columns[i].y.raw = shared.columns[item % kSteps][i * (1 + kStreams) + kStreams][thread];
     }
-    if (has(item + 1)) fetch(item + 1);
+    if (has(item + kSteps)) fetch(item + kSteps);
+    cuda::CopyAsyncCommit();
     const int c = column_of(item);
     uint4 a[2][kStreams];
 #pragma unroll
@@ -244,7 +250,7 @@ Status HcBoundaryMatrix(const Context& ctx, const HcBoundary::Args& a) {
                           sums};
     // As many blocks as run at once.
     const auto kernel = join ? JoinMatrix<true> : JoinMatrix<false>;
-    const unsigned most = unsigned(std::max(1, 2 * ctx.accelerator->caps().multiprocessors / slices));
+    const unsigned most = unsigned(std::max(1, ctx.accelerator->caps().multiprocessors / slices));
     AllowShared(kernel, sizeof(Shared));
     Launch(ctx, kernel, dim3(unsigned(slices), std::min(most, Blocks(n, kTokens))), kThreads, sizeof(Shared), call);
   });

@@ -23,7 +23,7 @@ inline constexpr int kSums = kMixCount + 1;  // the last is the sum of squares
 inline constexpr int kBlockColumns = 128;    // of E4M3 codes
 inline constexpr int kMaxRow = 4096;         // columns that a block of `finish` holds
 inline constexpr int kMaxSlices = 128;       // of a row
-inline constexpr int kPartTokens = 2048;     // whose sums stay in the second-level cache
+inline constexpr int kPartTokens = 8192;     // 64 MB of sums
 
 // The two halves of BeginKernel(), for kernels that read weights, and nothing else, before they wait.
 __device__ inline void LetSuccessorStart() {
