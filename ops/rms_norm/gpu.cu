@@ -1,13 +1,12 @@
 // A block per row; f32 sums. Rows of up to 4096 aligned elements stay in registers between their two uses: thread t
 // holds the elements 4t .. 4t + 3. Others are read twice: thread t takes the elements t, t + 256, ...
-#include "ops/gpu_kernel.cuh"
+#include "ops/rms_norm/gpu_rms_norm.cuh"
 #include "ops/rms_norm/rms_norm.h"
 
 namespace vexil::gpu {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kMaxWide = 4096;  // 4 elements for each of 1024 threads
 
 template <class T, class W>
 __global__ void RmsNormKernel(Rows<const T> x, const W* weight, Rows<T> y, int d, float eps) {
@@ -27,11 +26,7 @@ __global__ void RmsNormWide(Rows<const T> x, const W* weight, Rows<T> y, int d, 
   BeginKernel();
   __shared__ float partial[kWarp];
   const int c = 4 * int(threadIdx.x);
-  Four v = {}, w = {};
-  if (c < d) v = Load4(x.at(blockIdx.x) + c), w = Load4(weight + c);
-  const float sum = BlockReduce(v.v[0] * v.v[0] + v.v[1] * v.v[1] + v.v[2] * v.v[2] + v.v[3] * v.v[3], partial, 0.0f);
-  const float scale = 1.0f / sqrtf(sum / float(d) + eps);
-  for (int i = 0; i < 4; ++i) v.v[i] = w.v[i] * (v.v[i] * scale);
+  const Four v = NormedFour(x.at(blockIdx.x), weight, d, eps, partial);
   if (c < d) Store4(y.at(blockIdx.x) + c, v);
 }
 
@@ -53,7 +48,7 @@ Status RmsNormBlock(const Context& ctx, const RmsNorm::Args& a) {
       const int d = int(a.x.dim(1));
       const bool wide = d <= kMaxWide && FitsLoad4(a.x) && FitsLoad4(a.y) && FitsLoad4(a.weight);
       const auto kernel = wide ? RmsNormWide<T, W> : RmsNormKernel<T, W>;
-      const int threads = wide ? int(Blocks(d, 4 * kWarp)) * kWarp : kThreads;
+      const int threads = wide ? WideThreads(d) : kThreads;
       Launch(ctx, kernel, rows, threads, 0, RowsOf<T>(a.x), DataOf<W>(a.weight), MutRowsOf<T>(a.y), d, a.eps);
     });
   });
