@@ -1,5 +1,5 @@
 // What a warp of cuda_skinny.cu does with a stage: how shared memory is laid out, rows of x on their way into it, and
-// the products in every format. Included by cuda_skinny.cu only.
+// the products in every format. Included by cuda_skinny.cu and ops/multi_linear/cuda_few_rows.cu.
 #pragma once
 
 #include "ops/cuda/hopper.cuh"
