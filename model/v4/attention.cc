@@ -20,33 +20,19 @@ Status Rotate(const ForwardStep& s, int64_t ratio, MutTensorView x, bool inverse
   return Run<Rope>(s.ctx, {.x = x, .positions = s.batch.positions, .freqs = s.rope.For(ratio), .inverse = inverse});
 }
 
-// 8.1: the low-rank query [n, Rq], which the indexer uses too.
-Result<MutTensorView> LowRankQuery(const ForwardStep& s, const AttentionWeights& w, LinearInput& x) {
-  const MutTensorView q_low = s.Activations({s.n(), s.config.q_lora_rank});
-  VX_TRY(x.Times(w.wq_a, q_low));
-  VX_TRY(Run<RmsNorm>(s.ctx, {.x = q_low, .weight = w.q_norm, .y = q_low, .eps = float(s.config.norm_eps)}));
-  return q_low;
-}
-
-// 8.1: queries [n, H, dh], normed per head and rotated.
-Result<MutTensorView> Queries(const ForwardStep& s, int64_t ratio, const AttentionWeights& w, LinearInput& q_low) {
-  const int64_t heads = s.config.num_heads, dh = s.config.head_dim;
-  const MutTensorView q = s.Activations({s.n(), heads * dh});
-  VX_TRY(q_low.Times(w.wq_b, q));
-  const MutTensorView by_head = q.Reshape({s.n(), heads, dh});
+// 8.1: queries [n, H, dh], normed per head and rotated, in place.
+Result<MutTensorView> Queries(const ForwardStep& s, int64_t ratio, MutTensorView q) {
+  const MutTensorView by_head = q.Reshape({s.n(), s.config.num_heads, s.config.head_dim});
   VX_TRY(Run<HeadRms>(s.ctx, {.x = by_head, .eps = float(s.config.norm_eps)}));
   VX_TRY(Rotate(s, ratio, by_head, false));
   return by_head;
 }
 
-// 8.2: the window rows of this step's tokens [n, dh].
-Result<MutTensorView> WindowRows(const ForwardStep& s, int64_t ratio, const AttentionWeights& w, LinearInput& x) {
-  const MutTensorView kv = s.Activations({s.n(), s.config.head_dim});
-  VX_TRY(x.Times(w.wkv, kv));
+// 8.2: the window rows of this step's tokens [n, dh], in place.
+Status WindowRows(const ForwardStep& s, int64_t ratio, const AttentionWeights& w, MutTensorView kv) {
   VX_TRY(Run<RmsNorm>(s.ctx, {.x = kv, .weight = w.kv_norm, .y = kv, .eps = float(s.config.norm_eps)}));
   VX_TRY(Rotate(s, ratio, kv.Reshape({s.n(), 1, s.config.head_dim}), false));
-  VX_TRY(RoundCacheRows(s, kv));
-  return kv;
+  return RoundCacheRows(s, kv);
 }
 
 // 8.3, 8.6, 8.7: attention over the window and the compressed entries. `picks` is empty unless the indexer chose.
@@ -94,7 +80,7 @@ Status Output(const ForwardStep& s, int64_t ratio, const AttentionWeights& w, Mu
   const MutTensorView flat = o.Reshape({s.n(), groups * width});
   const MutTensorView z = s.Activations({s.n(), groups * rank});
   VX_TRY(Run<BlockLinear>(s.ctx, {.x = flat, .w = w.wo_a, .y = z}));
-  return LinearInput(s, z).Times(w.wo_b, out);
+  return LinearInput(s, z).TimesAlone(w.wo_b, out);
 }
 
 }  // namespace
@@ -110,22 +96,23 @@ Status Attention(const ForwardStep& s, int64_t layer, const AttentionWeights& w,
   Arena::Scope scope(s.arena());
   const int64_t ratio = s.config.compress_ratios[size_t(layer)];
   const StatePool::LayerViews& state = s.pool.layer(layer);
-  VX_ASSIGN(const MutTensorView q_low_view, LowRankQuery(s, w, x));
-  LinearInput q_low(s, q_low_view);
-  VX_ASSIGN(const MutTensorView q, Queries(s, ratio, w, q_low));
-  VX_ASSIGN(const MutTensorView kv, WindowRows(s, ratio, w, x));
+  VX_ASSIGN(const AttentionInput input, ProjectInput(s, ratio, w, x));
+  VX_ASSIGN(const AttentionQueries queries, ProjectQueries(s, w, input));
+  VX_ASSIGN(const MutTensorView q, Queries(s, ratio, queries.q));
+  const MutTensorView kv = input.kv;
+  VX_TRY(WindowRows(s, ratio, w, kv));
 
   TensorView picks;
   if (w.compressor) {
     const CompressorState tail = {state.overlap, state.running, state.entries};
-    VX_TRY(Compress(s, ratio, *w.compressor, EntryKind::kAttention, tail, x));
+    VX_TRY(Compress(s, ratio, *w.compressor, EntryKind::kAttention, tail, input.compressor));
   }
   if (w.indexer) {
     const CompressorState tail = {state.index_overlap, {}, state.index_keys};
-    VX_TRY(Compress(s, ratio, w.indexer->compressor, EntryKind::kIndexKey, tail, x));
-    if (s.batch.emission(ratio).max_count > 0) {
-      VX_ASSIGN(picks, SelectEntries(s, layer, *w.indexer, x, q_low));
-    }
+    VX_TRY(Compress(s, ratio, w.indexer->compressor, EntryKind::kIndexKey, tail, input.index_compressor));
+  }
+  if (!input.head_weights.empty()) {
+    VX_ASSIGN(picks, SelectEntries(s, layer, queries.index_q, input.head_weights));
   }
 
   const MutTensorView o = s.Activations(q.dims());

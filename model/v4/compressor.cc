@@ -13,14 +13,10 @@ namespace {
 
 // Pools whatever blocks the step completes into entries [M, d] and updates the tail.
 Status Pool(const ForwardStep& s, const StepTensors::Emission& emission, const CompressorWeights& w,
-            const CompressorState& state, LinearInput& x, MutTensorView entries) {
-  const int64_t width = w.ape.dim(1);
-  const MutTensorView kv = s.NewF32({s.n(), width}), score = s.NewF32({s.n(), width});
-  VX_TRY(x.Times(w.wkv, kv));
-  VX_TRY(x.Times(w.wgate, score));
+            const CompressorState& state, const CompressorInput& input, MutTensorView entries) {
   if (emission.ratio == kOverlapRatio) {
-    return Run<CompressOverlap>(s.ctx, {.kv = kv,
-                                        .score = score,
+    return Run<CompressOverlap>(s.ctx, {.kv = input.kv,
+                                        .score = input.score,
                                         .ape = w.ape,
                                         .positions = s.batch.positions,
                                         .seq_begin = s.batch.seq_begin,
@@ -30,8 +26,8 @@ Status Pool(const ForwardStep& s, const StepTensors::Emission& emission, const C
                                         .entry_begin = emission.entry_begin,
                                         .entries = entries});
   }
-  return Run<CompressRunning>(s.ctx, {.kv = kv,
-                                      .score = score,
+  return Run<CompressRunning>(s.ctx, {.kv = input.kv,
+                                      .score = input.score,
                                       .ape = w.ape,
                                       .positions = s.batch.positions,
                                       .seq_begin = s.batch.seq_begin,
@@ -52,12 +48,12 @@ Status RoundIndexKeys(const ForwardStep& s, MutTensorView keys) {
 }  // namespace
 
 Status Compress(const ForwardStep& s, int64_t ratio, const CompressorWeights& w, EntryKind kind,
-                const CompressorState& state, LinearInput& x) {
+                const CompressorState& state, const CompressorInput& input) {
   Arena::Scope scope(s.arena());
   const StepTensors::Emission& emission = s.batch.emission(ratio);
   const int64_t count = emission.rows.dim(0), d = w.norm.dim(0);
   const MutTensorView entries = s.Activations({count, d});
-  VX_TRY(Pool(s, emission, w, state, x, entries));
+  VX_TRY(Pool(s, emission, w, state, input, entries));
   if (count == 0) return {};
   VX_TRY(Run<RmsNorm>(s.ctx, {.x = entries, .weight = w.norm, .y = entries, .eps = float(s.config.norm_eps)}));
   VX_TRY(Run<Rope>(s.ctx, {.x = entries.Reshape({count, 1, d}),

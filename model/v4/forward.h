@@ -6,6 +6,8 @@
 #pragma once
 
 #include <functional>
+#include <initializer_list>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -63,8 +65,22 @@ class LinearInput {
   // Whether the step multiplies a weight with x in E4M3.
   static bool RoundsToE4M3(const ForwardStep& step, const QuantView& w);
 
+  // The RMS norm of `x` for the given weights, and no others: where all of them take it rounded, in one pass. May leave
+  // the norm in x.
+  static Result<LinearInput> Normed(const ForwardStep& step, MutTensorView x, TensorView norm,
+                                    std::initializer_list<const QuantView*> weights);
+
   // y = x . w^T
   Status Times(const QuantView& w, MutTensorView y);
+  // The same where no other weight multiplies x, which is rounded on the way in.
+  Status TimesAlone(const QuantView& w, MutTensorView y);
+  // The same for several weights at once; each y is then multiplied by its factor (ops/multi_linear).
+  struct Product {
+    const QuantView& w;
+    MutTensorView y;
+    float factor = 1;
+  };
+  Status TimesAll(std::span<const Product> products);
   // y[p] = x[rows[p]] . w[expert of p]^T over pairs sorted by expert (ops/grouped_linear).
   Status TimesExperts(TensorView rows, TensorView offsets, std::span<const QuantView> w, MutTensorView y);
 
@@ -75,7 +91,7 @@ class LinearInput {
   Result<QuantView> AsInt8();
 
   const ForwardStep& step_;
-  TensorView x_;
+  TensorView x_;  // empty: only the rounded values are there
   QuantView e4m3_, int8_;
 };
 
@@ -95,8 +111,28 @@ struct Residual {
 // out = attention of layer `layer` over x (both [n, D]); appends to the state (spec: model, 8).
 Status Attention(const ForwardStep& step, int64_t layer, const AttentionWeights& w, LinearInput& x, MutTensorView out);
 
-// Feeds x [n, D] to a compressor and stores the entries it completes (spec: model, 8.4). `overlap` and `running` are
-// the layer's tail, of which the compressor has one; `entries` the pool [rows, d].
+// What multiplies the input x of attention, all of it made at once. Parts that a layer lacks are empty.
+struct CompressorInput {
+  MutTensorView kv, score;  // F32 [n, width]
+};
+struct AttentionInput {
+  MutTensorView q_low;  // [n, Rq], the low-rank query before its norm
+  MutTensorView kv;     // [n, dh]
+  CompressorInput compressor, index_compressor;
+  MutTensorView head_weights;  // [n, Hi], of the indexer, where the step shows some entry to some token
+};
+Result<AttentionInput> ProjectInput(const ForwardStep& step, int64_t ratio, const AttentionWeights& w, LinearInput& x);
+
+// What multiplies the low-rank query: the queries of attention [n, H * dh] and of the indexer [n, Hi * di], which are
+// empty where there are no head weights.
+struct AttentionQueries {
+  MutTensorView q, index_q;
+};
+Result<AttentionQueries> ProjectQueries(const ForwardStep& step, const AttentionWeights& w,
+                                        const AttentionInput& input);
+
+// Feeds a step's rows to a compressor and stores the entries it completes (spec: model, 8.4). `overlap` and `running`
+// are the layer's tail, of which the compressor has one; `entries` the pool [rows, d].
 enum class EntryKind : uint8_t { kAttention, kIndexKey };
 struct CompressorState {
   MutTensorView overlap;
@@ -104,12 +140,11 @@ struct CompressorState {
   MutTensorView entries;
 };
 Status Compress(const ForwardStep& step, int64_t ratio, const CompressorWeights& w, EntryKind kind,
-                const CompressorState& state, LinearInput& x);
+                const CompressorState& state, const CompressorInput& input);
 
 // The entries that each token attends to: I32 [n, min(K, most visible)], best first, -1 none (spec: model, 8.5).
-// `q_low` is the normed low-rank query [n, Rq]. The step must show some entry to some token.
-Result<TensorView> SelectEntries(const ForwardStep& step, int64_t layer, const IndexerWeights& w, LinearInput& x,
-                                 LinearInput& q_low);
+// `q` [n, Hi * di] are the indexer's queries, `head_weights` [n, Hi]. The step must show some entry to some token.
+Result<TensorView> SelectEntries(const ForwardStep& step, int64_t layer, MutTensorView q, MutTensorView head_weights);
 
 // out = mixture of experts over x (spec: model, 9).
 Status Moe(const ForwardStep& step, int64_t layer, const MoeWeights& w, LinearInput& x, MutTensorView out);

@@ -1,21 +1,18 @@
 // The indexer: scores every visible compressed entry of a ratio-4 layer and keeps the best (spec: model, 8.5).
 #include <algorithm>
-#include <cmath>
 
 #include "model/v4/forward.h"
 #include "ops/fake_quantize/fake_quantize.h"
 #include "ops/hadamard/hadamard.h"
 #include "ops/indexer_top_k/indexer_top_k.h"
 #include "ops/rope/rope.h"
-#include "ops/scale/scale.h"
 
 namespace vexil::v4 {
 namespace {
 
-Result<MutTensorView> IndexQueries(const ForwardStep& s, const IndexerWeights& w, LinearInput& q_low) {
+// [n, Hi, di], rotated and rounded, in place.
+Result<MutTensorView> IndexQueries(const ForwardStep& s, MutTensorView q) {
   const int64_t heads = s.config.index_heads, d = s.config.index_head_dim;
-  const MutTensorView q = s.Activations({s.n(), heads * d});
-  VX_TRY(q_low.Times(w.wq_b, q));
   VX_TRY(Run<Rope>(s.ctx, {.x = q.Reshape({s.n(), heads, d}),
                            .positions = s.batch.positions,
                            .freqs = s.rope.For(kOverlapRatio),
@@ -28,26 +25,16 @@ Result<MutTensorView> IndexQueries(const ForwardStep& s, const IndexerWeights& w
   return q.Reshape({s.n(), heads, d});
 }
 
-Result<MutTensorView> HeadWeights(const ForwardStep& s, const IndexerWeights& w, LinearInput& x) {
-  const MutTensorView weights = s.Activations({s.n(), s.config.index_heads});
-  VX_TRY(x.Times(w.weights_proj, weights));
-  const double factor = 1.0 / std::sqrt(double(s.config.index_head_dim)) / std::sqrt(double(s.config.index_heads));
-  VX_TRY(Run<Scale>(s.ctx, {.x = weights, .factor = float(factor), .y = weights}));
-  return weights;
-}
-
 }  // namespace
 
-Result<TensorView> SelectEntries(const ForwardStep& s, int64_t layer, const IndexerWeights& w, LinearInput& x,
-                                 LinearInput& q_low) {
+Result<TensorView> SelectEntries(const ForwardStep& s, int64_t layer, MutTensorView q, MutTensorView head_weights) {
   const StepTensors::Emission& emission = s.batch.emission(kOverlapRatio);
   const int64_t candidates = emission.max_count;
   const MutTensorView picks = s.NewI32({s.n(), std::min(s.config.index_topk, candidates)});
   Arena::Scope scope(s.arena());
-  VX_ASSIGN(const MutTensorView q, IndexQueries(s, w, q_low));
-  VX_ASSIGN(const MutTensorView weights, HeadWeights(s, w, x));
-  VX_TRY(Run<IndexerTopK>(s.ctx, {.q = q,
-                                  .w = weights,
+  VX_ASSIGN(const MutTensorView by_head, IndexQueries(s, q));
+  VX_TRY(Run<IndexerTopK>(s.ctx, {.q = by_head,
+                                  .w = head_weights,
                                   .keys = s.pool.layer(layer).index_keys,
                                   .seq = s.batch.seq,
                                   .block_table = s.batch.block_table,
