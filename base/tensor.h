@@ -150,6 +150,16 @@ class TensorView {
     v.dims_.d[dims_.rank - 1] = end - begin;
     return v;
   }
+  // [..., c] as [..., c / d, d]; what comes before may be strided.
+  TensorView SplitColumns(int64_t d) const {
+    const int last = dims_.rank - 1;
+    VX_CHECK(last + 1 < kMaxRank && dims_.d[last] % d == 0, "columns that do not split");
+    TensorView v = *this;
+    v.dims_.rank = v.strides_.rank = last + 2;
+    v.dims_.d[last] = dims_.d[last] / d, v.dims_.d[last + 1] = d;
+    v.strides_.d[last] = d, v.strides_.d[last + 1] = 1;
+    return v;
+  }
   bool IsContiguous() const {
     int64_t s = 1;
     for (int i = dims_.rank; i-- > 0; s *= dims_.d[i]) {
@@ -188,6 +198,7 @@ class MutTensorView : public TensorView {
   MutTensorView Rows(int64_t begin, int64_t end) const { return Cast(TensorView::Rows(begin, end)); }
   MutTensorView Columns(int64_t begin, int64_t end) const { return Cast(TensorView::Columns(begin, end)); }
   MutTensorView Reshape(Dims dims) const { return Cast(TensorView::Reshape(dims)); }
+  MutTensorView SplitColumns(int64_t d) const { return Cast(TensorView::SplitColumns(d)); }
 
  private:
   static MutTensorView Cast(const TensorView& v) {
