@@ -4,8 +4,7 @@
 
 #include "model/v4/forward.h"
 #include "ops/block_linear/block_linear.h"
-#include "ops/fake_quantize/fake_quantize.h"
-#include "ops/head_rms/head_rms.h"
+#include "ops/finish_rows/finish_rows.h"
 #include "ops/rms_norm/rms_norm.h"
 #include "ops/rope/rope.h"
 #include "ops/scatter_rows/scatter_rows.h"
@@ -16,23 +15,33 @@ namespace {
 
 constexpr int64_t kCacheBlock = 64;  // channels per scale of a rounded cache row
 
-Status Rotate(const ForwardStep& s, int64_t ratio, MutTensorView x, bool inverse) {
-  return Run<Rope>(s.ctx, {.x = x, .positions = s.batch.positions, .freqs = s.rope.For(ratio), .inverse = inverse});
+MutTensorView RingOf(const ForwardStep& s, const StatePool::LayerViews& state) {
+  return state.window.Reshape({state.window.dim(0) * state.window.dim(1), s.config.head_dim});
 }
 
-// 8.1: queries [n, H, dh], normed per head and rotated, in place.
-Result<MutTensorView> Queries(const ForwardStep& s, int64_t ratio, MutTensorView q) {
-  const MutTensorView by_head = q.Reshape({s.n(), s.config.num_heads, s.config.head_dim});
-  VX_TRY(Run<HeadRms>(s.ctx, {.x = by_head, .eps = float(s.config.norm_eps)}));
-  VX_TRY(Rotate(s, ratio, by_head, false));
-  return by_head;
+// Whether window rows may be stored before the attention has read the rings: when no chunk is so long that its last
+// token takes the place of a row that its first one reads. A chunk has n - S + 1 tokens at most.
+bool StoresEarly(const ForwardStep& s, const StatePool::LayerViews& state) {
+  return s.n() - s.batch.slot.dim(0) <= state.window.dim(1) - s.config.window;
 }
 
-// 8.2: the window rows of this step's tokens [n, dh], in place.
-Status WindowRows(const ForwardStep& s, int64_t ratio, const AttentionWeights& w, MutTensorView kv) {
-  VX_TRY(Run<RmsNorm>(s.ctx, {.x = kv, .weight = w.kv_norm, .y = kv, .eps = float(s.config.norm_eps)}));
-  VX_TRY(Rotate(s, ratio, kv.Reshape({s.n(), 1, s.config.head_dim}), false));
-  return RoundCacheRows(s, kv);
+// 8.1, 8.2: queries are normed per head and rotated, window rows normed, rotated, rounded, and stored if they may be.
+Status FinishInputs(const ForwardStep& s, int64_t ratio, const AttentionWeights& w, const StatePool::LayerViews& state,
+                    MutTensorView q, MutTensorView kv) {
+  const FinishRows::Set queries{.x = q,
+                                .norm = FinishRows::Norm::kHead,
+                                .eps = float(s.config.norm_eps),
+                                .positions = s.batch.positions,
+                                .freqs = s.rope.For(ratio)};
+  FinishRows::Set window{.x = kv.SplitColumns(s.config.head_dim),
+                         .norm = FinishRows::Norm::kWeighted,
+                         .weight = w.kv_norm,
+                         .eps = float(s.config.norm_eps),
+                         .positions = s.batch.positions,
+                         .freqs = s.rope.For(ratio)};
+  RoundCacheRows(s, window);
+  if (StoresEarly(s, state)) window.rows = s.batch.window_rows, window.pool = RingOf(s, state);
+  return Run<FinishRows>(s.ctx, {.sets = {queries, window}});
 }
 
 // 8.3, 8.6, 8.7: attention over the window and the compressed entries. `picks` is empty unless the indexer chose.
@@ -40,7 +49,7 @@ Status Attend(const ForwardStep& s, int64_t ratio, const AttentionWeights& w, Te
               const StatePool::LayerViews& state, TensorView q, TensorView kv, MutTensorView o) {
   const int64_t max_count = ratio == 0 ? 0 : s.batch.emission(ratio).max_count;
   const int64_t columns = picks.empty() ? max_count : picks.dim(1);
-  const int64_t window_rows = state.window.dim(0) * state.window.dim(1);
+  const MutTensorView ring = RingOf(s, state);
   return Run<StateAttention>(s.ctx, {.lists = {.positions = s.batch.positions,
                                                .seq = s.batch.seq,
                                                .seq_begin = s.batch.seq_begin,
@@ -52,12 +61,12 @@ Status Attend(const ForwardStep& s, int64_t ratio, const AttentionWeights& w, Te
                                                .ratio = ratio,
                                                .picks = picks,
                                                .step_rows = s.n(),
-                                               .window_rows = window_rows,
+                                               .window_rows = ring.dim(0),
                                                .rows = {}},
                                      .attention = {.q = q,
                                                    .rows = {},
                                                    .step_kv = kv,
-                                                   .window_kv = state.window.Reshape({window_rows, s.config.head_dim}),
+                                                   .window_kv = ring,
                                                    .compressed_kv = state.entries,
                                                    .sink = w.sink,
                                                    .scale = float(1.0 / std::sqrt(double(s.config.head_dim))),
@@ -67,14 +76,13 @@ Status Attend(const ForwardStep& s, int64_t ratio, const AttentionWeights& w, Te
 
 // The last window_capacity rows of each sequence's chunk go into its ring, after the attention has read it.
 Status StoreWindow(const ForwardStep& s, const StatePool::LayerViews& state, TensorView kv) {
-  const int64_t capacity = state.window.dim(1);
-  const MutTensorView ring = state.window.Reshape({state.window.dim(0) * capacity, s.config.head_dim});
-  return Run<ScatterRows>(s.ctx, {.x = kv, .rows = s.batch.window_rows, .pool = ring});
+  if (StoresEarly(s, state)) return {};
+  return Run<ScatterRows>(s.ctx, {.x = kv, .rows = s.batch.window_rows, .pool = RingOf(s, state)});
 }
 
 // 8.8: grouped low-rank output. wo_a multiplies unrounded activations in every mode.
 Status Output(const ForwardStep& s, int64_t ratio, const AttentionWeights& w, MutTensorView o, MutTensorView out) {
-  VX_TRY(Rotate(s, ratio, o, true));
+  VX_TRY(Run<Rope>(s.ctx, {.x = o, .positions = s.batch.positions, .freqs = s.rope.For(ratio), .inverse = true}));
   const int64_t groups = s.config.o_groups, rank = s.config.o_lora_rank;
   const int64_t width = s.config.num_heads * s.config.head_dim / groups;
   const MutTensorView flat = o.Reshape({s.n(), groups * width});
@@ -85,11 +93,10 @@ Status Output(const ForwardStep& s, int64_t ratio, const AttentionWeights& w, Mu
 
 }  // namespace
 
-Status RoundCacheRows(const ForwardStep& s, MutTensorView rows) {
-  const int64_t columns = s.config.head_dim - s.config.rope_dim;
-  if (!s.numerics.quantize_cache || columns == 0) return {};
-  return Run<FakeQuantize>(
-      s.ctx, {.x = rows.Columns(0, columns), .format = FakeQuantize::Format::kE4M3, .block = kCacheBlock});
+void RoundCacheRows(const ForwardStep& s, FinishRows::Set& rows) {
+  rows.format = FakeQuantize::Format::kE4M3;
+  rows.block = kCacheBlock;
+  rows.rounded = s.numerics.quantize_cache ? s.config.head_dim - s.config.rope_dim : 0;
 }
 
 Status Attention(const ForwardStep& s, int64_t layer, const AttentionWeights& w, LinearInput& x, MutTensorView out) {
@@ -98,9 +105,8 @@ Status Attention(const ForwardStep& s, int64_t layer, const AttentionWeights& w,
   const StatePool::LayerViews& state = s.pool.layer(layer);
   VX_ASSIGN(const AttentionInput input, ProjectInput(s, ratio, w, x));
   VX_ASSIGN(const AttentionQueries queries, ProjectQueries(s, w, input));
-  VX_ASSIGN(const MutTensorView q, Queries(s, ratio, queries.q));
-  const MutTensorView kv = input.kv;
-  VX_TRY(WindowRows(s, ratio, w, kv));
+  const MutTensorView q = queries.q.SplitColumns(s.config.head_dim), kv = input.kv;
+  VX_TRY(FinishInputs(s, ratio, w, state, q, kv));
 
   TensorView picks;
   if (w.compressor) {

@@ -2,11 +2,7 @@
 #include "model/v4/forward.h"
 #include "ops/compress_overlap/compress_overlap.h"
 #include "ops/compress_running/compress_running.h"
-#include "ops/fake_quantize/fake_quantize.h"
-#include "ops/hadamard/hadamard.h"
-#include "ops/rms_norm/rms_norm.h"
-#include "ops/rope/rope.h"
-#include "ops/scatter_rows/scatter_rows.h"
+#include "ops/finish_rows/finish_rows.h"
 
 namespace vexil::v4 {
 namespace {
@@ -38,13 +34,6 @@ Status Pool(const ForwardStep& s, const StepTensors::Emission& emission, const C
                                       .entries = entries});
 }
 
-// Indexer keys are rotated by a Hadamard matrix, which spreads outliers, and rounded to E2M1.
-Status RoundIndexKeys(const ForwardStep& s, MutTensorView keys) {
-  if (!s.numerics.quantize_cache) return {};
-  VX_TRY(Run<Hadamard>(s.ctx, {.x = keys}));
-  return Run<FakeQuantize>(s.ctx, {.x = keys, .format = FakeQuantize::Format::kE2M1, .block = 32});
-}
-
 }  // namespace
 
 Status Compress(const ForwardStep& s, int64_t ratio, const CompressorWeights& w, EntryKind kind,
@@ -55,13 +44,16 @@ Status Compress(const ForwardStep& s, int64_t ratio, const CompressorWeights& w,
   const MutTensorView entries = s.Activations({count, d});
   VX_TRY(Pool(s, emission, w, state, input, entries));
   if (count == 0) return {};
-  VX_TRY(Run<RmsNorm>(s.ctx, {.x = entries, .weight = w.norm, .y = entries, .eps = float(s.config.norm_eps)}));
-  VX_TRY(Run<Rope>(s.ctx, {.x = entries.Reshape({count, 1, d}),
-                           .positions = emission.positions,
-                           .freqs = s.rope.For(ratio),
-                           .inverse = false}));
-  VX_TRY(kind == EntryKind::kAttention ? RoundCacheRows(s, entries) : RoundIndexKeys(s, entries));
-  return Run<ScatterRows>(s.ctx, {.x = entries, .rows = emission.rows, .pool = state.entries});
+  FinishRows::Set set{.x = entries.SplitColumns(d),
+                      .norm = FinishRows::Norm::kWeighted,
+                      .weight = w.norm,
+                      .eps = float(s.config.norm_eps),
+                      .positions = emission.positions,
+                      .freqs = s.rope.For(ratio),
+                      .rows = emission.rows,
+                      .pool = state.entries};
+  kind == EntryKind::kAttention ? RoundCacheRows(s, set) : RoundIndexVectors(s, set);
+  return Run<FinishRows>(s.ctx, {.sets = {set}});
 }
 
 }  // namespace vexil::v4

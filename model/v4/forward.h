@@ -16,6 +16,7 @@
 #include "model/numerics.h"
 #include "model/step_batch.h"
 #include "model/weights.h"
+#include "ops/finish_rows/finish_rows.h"
 #include "ops/op.h"
 
 namespace vexil::v4 {
@@ -149,7 +150,9 @@ Result<TensorView> SelectEntries(const ForwardStep& step, int64_t layer, MutTens
 // out = mixture of experts over x (spec: model, 9).
 Status Moe(const ForwardStep& step, int64_t layer, const MoeWeights& w, LinearInput& x, MutTensorView out);
 
-// Rounds the channels of cache rows that are rounded in training: all but the rotary ones (spec: model, 8.2).
-Status RoundCacheRows(const ForwardStep& step, MutTensorView rows);
+// Let rows be finished as the mode has it: cache rows rounded but for the rotary channels (spec: model, 8.2); index
+// keys and queries rotated by a Hadamard matrix, which spreads outliers, and rounded (8.4, 8.5).
+void RoundCacheRows(const ForwardStep& step, FinishRows::Set& rows);
+void RoundIndexVectors(const ForwardStep& step, FinishRows::Set& rows);
 
 }  // namespace vexil::v4

@@ -2,30 +2,31 @@
 #include <algorithm>
 
 #include "model/v4/forward.h"
-#include "ops/fake_quantize/fake_quantize.h"
-#include "ops/hadamard/hadamard.h"
+#include "ops/finish_rows/finish_rows.h"
 #include "ops/indexer_top_k/indexer_top_k.h"
-#include "ops/rope/rope.h"
 
 namespace vexil::v4 {
 namespace {
 
+constexpr int64_t kIndexBlock = 32;  // channels per scale of a rounded index vector
+
 // [n, Hi, di], rotated and rounded, in place.
 Result<MutTensorView> IndexQueries(const ForwardStep& s, MutTensorView q) {
-  const int64_t heads = s.config.index_heads, d = s.config.index_head_dim;
-  VX_TRY(Run<Rope>(s.ctx, {.x = q.Reshape({s.n(), heads, d}),
-                           .positions = s.batch.positions,
-                           .freqs = s.rope.For(kOverlapRatio),
-                           .inverse = false}));
-  if (s.numerics.quantize_cache) {
-    const MutTensorView rows = q.Reshape({s.n() * heads, d});
-    VX_TRY(Run<Hadamard>(s.ctx, {.x = rows}));
-    VX_TRY(Run<FakeQuantize>(s.ctx, {.x = rows, .format = FakeQuantize::Format::kE2M1, .block = 32}));
-  }
-  return q.Reshape({s.n(), heads, d});
+  FinishRows::Set set{
+      .x = q.SplitColumns(s.config.index_head_dim), .positions = s.batch.positions, .freqs = s.rope.For(kOverlapRatio)};
+  RoundIndexVectors(s, set);
+  VX_TRY(Run<FinishRows>(s.ctx, {.sets = {set}}));
+  return set.x;
 }
 
 }  // namespace
+
+void RoundIndexVectors(const ForwardStep& s, FinishRows::Set& rows) {
+  rows.hadamard = s.numerics.quantize_cache;
+  rows.format = FakeQuantize::Format::kE2M1;
+  rows.block = kIndexBlock;
+  rows.rounded = s.numerics.quantize_cache ? s.config.index_head_dim : 0;
+}
 
 Result<TensorView> SelectEntries(const ForwardStep& s, int64_t layer, MutTensorView q, MutTensorView head_weights) {
   const StepTensors::Emission& emission = s.batch.emission(kOverlapRatio);
