@@ -41,6 +41,11 @@ template <int kId, int kThreads>
 __device__ inline void NamedBarrier() {
   asm volatile("bar.sync %0, %1;" ::"n"(kId), "n"(kThreads) : "memory");
 }
+// Counts as one of them without waiting.
+template <int kId, int kThreads>
+__device__ inline void NamedBarrierArrive() {
+  asm volatile("bar.arrive %0, %1;" ::"n"(kId), "n"(kThreads) : "memory");
+}
 __device__ inline void NamedBarrier(int id, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }

@@ -1,17 +1,21 @@
 // Which calls of Linear and GroupedLinear the Hopper kernels take (cuda_skinny.h, cuda_matrix.h), and their arguments.
 #pragma once
 
+#include <array>
 #include <optional>
+#include <span>
 
 #include "ops/cuda/glue.h"
 #include "ops/linear/cuda_bf16.h"
+#include "ops/linear/cuda_experts.h"
 #include "ops/linear/cuda_matrix.h"
 #include "ops/linear/cuda_skinny.h"
 #include "ops/linear/operands.h"
 
 namespace vexil::gpu {
 
-inline constexpr int64_t kSkinnyAtMost = 64;  // rows: beyond, the matrix kernels are faster where they apply
+inline constexpr int64_t kSkinnyAtMost = 64;   // rows: beyond, the matrix kernels are faster where they apply
+inline constexpr int64_t kSkinnyPairs = 4096;  // the same for all groups together
 
 inline std::optional<cuda::SkinnyWeight> SkinnyWeightOf(DType t) {
   switch (t) {
@@ -63,6 +67,54 @@ inline cuda::SkinnyCall SkinnyCallOf(const QuantView& x, const QuantView& w, con
   c.y_f32 = y.dtype() == DType::kF32;
   c.n = int(x.data.dim(0));
   return c;
+}
+
+// With one weight per group of rows: `pairs` rows in all.
+inline Support SkinnyGroups(const Context& ctx, const QuantView& x, std::span<const QuantView> w, int64_t pairs,
+                            DType y) {
+  VX_REQUIRE(w.size() <= size_t(cuda::kSkinnyExperts) && pairs / 8 + int64_t(w.size()) <= cuda::kSkinnyChunks,
+             "too many experts or pairs");
+  for (const QuantView& e : w) {
+    if (const Support s = SkinnyOperands(ctx, x, e, y); !s) return s;
+  }
+  return {};
+}
+
+// Adds the groups of a call to `c`, a SkinnyCall or MatrixCall.
+template <class Call>
+Call WithGroups(Call c, const TensorView& rows, const TensorView& offsets, int64_t pairs) {
+  c.rows = rows.empty() ? nullptr : DataOf<int32_t>(rows);
+  c.offsets = DataOf<int32_t>(offsets);
+  c.experts = int(offsets.dim(0)) - 1;
+  c.pairs = int(pairs);
+  return c;
+}
+
+// Whether routed experts and a shared one, which the launches of cuda_skinny.h take one by one, can share one.
+inline Support SkinnyTogether(const cuda::SkinnyExperts& c, bool gate) {
+  VX_REQUIRE(c.routed.offsets != nullptr && c.shared.offsets == nullptr, "takes groups and a weight for all rows");
+  VX_REQUIRE(c.routed.weight == cuda::SkinnyWeight::kE2M1 && c.shared.weight == cuda::SkinnyWeight::kE4M3,
+             "takes routed experts in E2M1 and a shared one in E4M3");
+  VX_REQUIRE(c.routed.input == c.shared.input && c.routed.n_out == c.shared.n_out && c.routed.k == c.shared.k,
+             "the shared expert has another shape or input");
+  VX_REQUIRE(c.routed.pairs > 0 && c.shared.n > 0 && c.shared.n <= cuda::kSkinnyTogether, "no rows, or many");
+  VX_REQUIRE(cuda::SkinnyExpertsFit(c, gate), "rows are too long");
+  return {};
+}
+
+// The experts' weights as the launchers of groups take them.
+template <class Weight, size_t kMost>
+std::array<Weight, kMost> WeightsOf(std::span<const QuantView> views) {
+  std::array<Weight, kMost> w = {};
+  for (size_t e = 0; e < views.size(); ++e)
+    w[e] = {views[e].data.raw(), static_cast<const uint8_t*>(views[e].scale.raw())};
+  return w;
+}
+inline auto SkinnyWeightsOf(std::span<const QuantView> w) {
+  return WeightsOf<cuda::SkinnyMatrix, cuda::kSkinnyExperts>(w);
+}
+inline auto MatrixWeightsOf(std::span<const QuantView> w) {
+  return WeightsOf<cuda::MatrixWeight, cuda::kMatrixExperts>(w);
 }
 
 inline Support MatrixOperands(const Context& ctx, const QuantView& x, const QuantView& w, DType weight,

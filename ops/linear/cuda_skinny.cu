@@ -12,78 +12,39 @@
 // BF16 too. A warp's blocks are added in ascending order, the 8 warps last: an order that depends on K alone.
 #include <algorithm>
 
-#include "ops/linear/cuda_skinny_multiply.cuh"
+#include "ops/linear/cuda_skinny_item.cuh"
 
 namespace vexil::cuda {
 namespace {
-
-// A piece of a block's work: rows [first, first + count) of y, all of one expert or part.
-struct Chunk {
-  int expert, first, count;
-};
-
-// The list of chunks of a group call, one word each (expert in the low byte), by all threads of the block. Every block
-// makes the whole list. Returns its length.
-__device__ int ListChunks(const SkinnyCall& c, int rows, uint32_t* list, int* scratch) {
-  const int e = threadIdx.x, lane = e % 32;
-  int first = 0, mine = 0;
-  if (e < c.experts) {
-    first = c.offsets[e];
-    mine = (c.offsets[e + 1] - first + rows - 1) / rows;
-  }
-  int before = mine;
-#pragma unroll
-  for (int step = 1; step < 32; step *= 2) {
-    const int other = __shfl_up_sync(0xffffffffu, before, step);
-    if (lane >= step) before += other;
-  }
-  if (lane == 31) scratch[e / 32] = before;
-  __syncthreads();
-  int total = 0;
-#pragma unroll
-  for (int w = 0; w < kThreads / 32; ++w) {
-    if (w < e / 32) before += scratch[w];
-    total += scratch[w];
-  }
-  before -= mine;
-  for (int i = 0; i < mine; ++i) list[before + i] = uint32_t(first + i * rows) << 8 | uint32_t(e);
-  __syncthreads();
-  return total;
-}
 
 template <SkinnyWeight F, SkinnyInput I, int kTileRows, int kSets, bool kGate, int kNTiles, int kTable>
 __global__ void __launch_bounds__(kThreads, kNTiles == 1 ? 2 : 1)
     SkinnyKernel(const __grid_constant__ SkinnyCall c, const __grid_constant__ Weights<kTable> weights,
                  const __grid_constant__ SkinnyGate gate, int chunk_rows) {
+  using S = Shape<F, kTileRows, kSets, kGate>;
   constexpr bool kGrouped = kTable == kSkinnyExperts;
-  constexpr int kStages = Stages(kTileRows), kStageSize = StageSize(F, kTileRows);
+  constexpr int kStages = Stages(kTileRows, kGrouped);
   extern __shared__ __align__(1024) uint8_t shared[];
   const Layout layout(F, I, kTileRows, kSets, kNTiles, chunk_rows, c.k, kGrouped);
   float* const sums = reinterpret_cast<float*>(shared + layout.sums);
   uint64_t* const full = reinterpret_cast<uint64_t*>(shared + layout.barriers);
-  uint64_t* const empty = full + kStages;
+  Ring<kStages, StageSize(F, kTileRows)> ring{shared, full, full + kStages};
   uint32_t* const list = reinterpret_cast<uint32_t*>(shared + layout.chunks);
-  const int warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32;
+  int* const listed = reinterpret_cast<int*>(list + kSkinnyChunks);
+  const int warp = int(threadIdx.x) / 32;
 
-  if (threadIdx.x == 0) {
-    for (int s = 0; s < kStages; ++s) {
-      BarrierInit(full + s, 1);
-      BarrierInit(empty + s, kWarps);
-    }
-    FenceBarrierInit();
-  }
+  if (threadIdx.x == 0) ring.Init();
   LetSuccessorStart();
-  const int chunks_per_part = (c.n + chunk_rows - 1) / chunk_rows;
-  int chunks = kTable == kSkinnyParts ? c.parts * chunks_per_part : chunks_per_part;
-  if constexpr (kGrouped) {
+  if (kGrouped && warp < kWarps) {
     WaitForPredecessor();
-    chunks = ListChunks(c, chunk_rows, list, reinterpret_cast<int*>(shared + layout.sums));
+    ListChunks(c, chunk_rows, list, listed, reinterpret_cast<int*>(sums));
   }
   __syncthreads();
+  const int chunks_per_part = (c.n + chunk_rows - 1) / chunk_rows;
+  const int chunks = kGrouped ? *listed : kTable == kSkinnyParts ? c.parts * chunks_per_part : chunks_per_part;
   const auto chunk_at = [&](int i) {
     if constexpr (kGrouped) {
-      const int e = int(list[i] & 0xff), first = int(list[i] >> 8);
-      return Chunk{e, first, min(chunk_rows, c.offsets[e + 1] - first)};
+      return ListedChunk(c, chunk_rows, list[i]);
     } else {
       const int part = kTable == kSkinnyParts ? i / chunks_per_part : 0,
                 first = (i - part * chunks_per_part) * chunk_rows;
@@ -91,163 +52,42 @@ __global__ void __launch_bounds__(kThreads, kNTiles == 1 ? 2 : 1)
     }
   };
 
-  constexpr int kItemRows = kGate ? kTileRows : kSets * kTileRows;
-  const int tiles = (c.n_out + kItemRows - 1) / kItemRows;
+  const int tiles = (c.n_out + S::kItemRows - 1) / S::kItemRows;
   const int64_t items = int64_t(chunks) * tiles;
   const int begin = int(items * blockIdx.x / gridDim.x), end = int(items * (blockIdx.x + 1) / gridDim.x);
-  const int row_bytes = c.k / ElementsPerWarp(F) * kWarpBytes;
-  const int steps = (row_bytes + kStageBytes - 1) / kStageBytes;
-  RingPosition<kStages> ring;
 
   if (warp >= kWarps) {  // fills the ring
     const uint64_t policy = EvictFirstPolicy();
-    const int scales_per_row = c.k / 32;
     for (int item = begin; item < end; ++item) {
       const int e = kGrouped                 ? int(list[item / tiles] & 0xff)
                     : kTable == kSkinnyParts ? item / tiles / chunks_per_part
                                              : 0;
-      for (int step = 0; step < kSets * steps; ++step) {
-        const int set = step / steps, at = (step - set * steps) * kStageBytes, bytes = min(kStageBytes, row_bytes - at);
-        const SkinnyMatrix& w = weights.w[kGate ? set : 0][e];
-        const int row0 = item % tiles * kItemRows + (kGate ? 0 : set * kTileRows);
-        const int rows = max(0, min(kTileRows, c.n_out - row0));
-        BarrierWait(empty + ring.stage, ring.parity ^ 1);
-        const uint32_t stage = SharedAddress(shared + ring.stage * kStageSize);
-        uint64_t* const bar = full + ring.stage;
-        if (threadIdx.x == kConsumers) {
-          BarrierArriveExpect(bar, uint32_t(rows * (F == SkinnyWeight::kE2M1 ? bytes + bytes / 16 : bytes)));
-        }
-        constexpr int kShare = kTileRows / kFillWarps;
-        const int r = (warp - kWarps) * kShare + lane % kShare;
-        if (lane < kShare && r < rows) {
-          BulkCopy(stage + r * kPitch, static_cast<const uint8_t*>(w.data) + int64_t(row0 + r) * row_bytes + at,
-                   uint32_t(bytes), bar, policy);
-        } else if (F == SkinnyWeight::kE2M1 && lane < 2 * kShare && r < rows) {
-          BulkCopy(stage + kTileRows * kPitch + r * kScalePitch,
-                   static_cast<const uint8_t*>(w.scale) + int64_t(row0 + r) * scales_per_row + at / 16,
-                   uint32_t(bytes / 16), bar, policy);
-        }
-        ring.Next();
-      }
+      FillItem<S>(weights.w[0][e], weights.w[kGate ? 1 : 0][e], item % tiles * S::kItemRows, c.n_out, c.k, policy,
+                  ring);
     }
     return;
   }
 
-  const int g = lane / 4, t = lane % 4;
-  const int pitch = 2 * c.k + kRowPad, blocks = c.k / 128;
   uint8_t* const x = shared + layout.x;
   float* const x_scale = reinterpret_cast<float*>(shared + layout.x_scale);
   if constexpr (!kGrouped) WaitForPredecessor();
   int staged = -1, buffer = 0;
   Chunk chunk = {};
+  float weight = 1;
   for (int item = begin; item < end; ++item) {
     if (item / tiles != staged) {
       staged = item / tiles;
       chunk = chunk_at(staged);
+      weight = RowWeight<S>(gate, chunk.first, chunk.count);
       StageInput<F, I>(c, kTable == kSkinnyParts ? chunk.expert : 0, chunk.first, chunk.count, x, x_scale);
       NamedBarrier<1, kConsumers>();
     }
-    const int row0 = item % tiles * kItemRows;
+    const int row0 = item % tiles * S::kItemRows;
     float acc[kSets][kNTiles][4] = {};
-#pragma unroll
-    for (int set = 0; set < kSets; ++set) {
-      const SkinnyMatrix& w = weights.w[kGate ? set : 0][chunk.expert];
-      const int first_row = row0 + (kGate ? 0 : set * kTileRows) + g;
-      const int row_low = min(first_row, c.n_out - 1), row_high = min(first_row + 8, c.n_out - 1);
-      for (int step = 0; step < steps; ++step) {
-        const int piece = step * kWarps + warp;  // of the row: the warp's
-        const bool mine = piece * kWarpBytes < row_bytes;
-        const uint8_t* stage = shared + ring.stage * kStageSize;
-        Operands<kNTiles> o;
-        if (F == SkinnyWeight::kE4M3 && mine) {  // before the wait, to hide behind it
-          const uint8_t* scale = static_cast<const uint8_t*>(w.scale) + piece;
-          o.scale_low = F32FromE8M0(scale[int64_t(row_low / c.scale_rows) * blocks]);
-          o.scale_high = F32FromE8M0(scale[int64_t(row_high / c.scale_rows) * blocks]);
-        } else if (F == SkinnyWeight::kI8) {
-          o.scale_low = static_cast<const float*>(w.scale)[row_low];
-          o.scale_high = static_cast<const float*>(w.scale)[row_high];
-        }
-#pragma unroll
-        for (int nt = 0; nt < kNTiles; ++nt) {
-          // Columns beyond the chunk repeat its last row; nobody reads their sums.
-          o.x[nt] = x + min(nt * 8 + g, chunk.count - 1) * pitch + piece * ElementsPerWarp(F) * 2 + t * 16;
-#pragma unroll
-          for (int i = 0; i < 2; ++i) {
-            o.x_scale[nt][i] =
-                x_scale + min(nt * 8 + 2 * t + i, chunk.count - 1) * blocks + piece * ElementsPerWarp(F) / 128;
-          }
-        }
-        BarrierWait(full + ring.stage, ring.parity);
-        if (mine) {
-          constexpr int kLaneBytes = F == SkinnyWeight::kE2M1 ? 4 : 16;
-          o.low = stage + g * kPitch + warp * kWarpBytes + t * kLaneBytes;
-          o.high = kTileRows == 16 ? o.low + 8 * kPitch : o.low;
-          if constexpr (F == SkinnyWeight::kE2M1) {
-            const uint8_t* scale = stage + kTileRows * kPitch + g * kScalePitch + warp * 8;
-            o.codes_low = *reinterpret_cast<const uint2*>(scale);
-            o.codes_high = *reinterpret_cast<const uint2*>(kTileRows == 16 ? scale + 8 * kScalePitch : scale);
-            MultiplyE2M1<kNTiles>(o, acc[set]);
-          } else if constexpr (F == SkinnyWeight::kE4M3 && I == SkinnyInput::kBF16) {
-            MultiplyE4M3ByBF16<kNTiles>(o, acc[set]);
-          } else if constexpr (F == SkinnyWeight::kE4M3) {
-            MultiplyE4M3<kNTiles>(o, acc[set]);
-          } else if constexpr (F == SkinnyWeight::kBF16) {
-            MultiplyBF16<kNTiles>(o, acc[set]);
-          } else {
-            MultiplyI8<kNTiles>(o, acc[set]);
-          }
-        }
-        __syncwarp();
-        if (lane == 0) BarrierArrive(empty + ring.stage);
-        ring.Next();
-      }
-    }
-
-    constexpr int kTileSums = kTileRows * kSumPitch, kWarpSums = kSets * kNTiles * kTileSums;
-    float* const buffered = sums + buffer * kWarps * kWarpSums;
-#pragma unroll
-    for (int set = 0; set < kSets; ++set) {
-#pragma unroll
-      for (int nt = 0; nt < kNTiles; ++nt) {
-        float* to = buffered + warp * kWarpSums + (set * kNTiles + nt) * kTileSums;
-#pragma unroll
-        for (int i = 0; i < kTileRows / 4; ++i) to[(g + i / 2 * 8) * kSumPitch + 2 * t + i % 2] = acc[set][nt][i];
-      }
-    }
-    NamedBarrier<1, kConsumers>();
-    const int row = int(threadIdx.x) % kTileRows, column = int(threadIdx.x) / kTileRows;
-    if (column < chunk.count && row0 + row < c.n_out) {
-      float value[kSets];
-#pragma unroll
-      for (int set = 0; set < kSets; ++set) {
-        const float* from = buffered + (set * kNTiles + column / 8) * kTileSums + row * kSumPitch + column % 8;
-        value[set] = 0;
-#pragma unroll
-        for (int w = 0; w < kWarps; ++w) value[set] += from[w * kWarpSums];
-        // An infinite group scale stands for the NaN of E8M0.
-        if (F == SkinnyWeight::kE2M1 && isinf(value[set])) value[set] = __uint_as_float(0x7fc00000u);
-      }
-      const int64_t p = chunk.first + column;
-      const int64_t at = p * c.y_stride + (kTable == kSkinnyParts ? chunk.expert * c.y_part_stride : 0) + row0 + row;
-      if constexpr (kGate) {
-        const float limit = gate.limit > 0 ? gate.limit : __uint_as_float(0x7f800000u);
-        const float a = RoundToBF16(value[0]), b = RoundToBF16(value[1]);
-        const float clamped = a > limit ? limit : a, up = b > limit ? limit : b < -limit ? -limit : b;
-        float v = clamped / (1.0f + expf(-clamped)) * up;
-        if (gate.row_weight) v *= gate.row_weight[gate.row_index ? gate.row_index[p] : p];
-        static_cast<__nv_bfloat16*>(c.y)[at] = __float2bfloat16_rn(v);
-      } else {
-#pragma unroll
-        for (int set = 0; set < kSets; ++set) {
-          if (row0 + set * kTileRows + row >= c.n_out) break;
-          if (c.y_f32) {
-            static_cast<float*>(c.y)[at + set * kTileRows] = value[set];
-          } else {
-            static_cast<__nv_bfloat16*>(c.y)[at + set * kTileRows] = __float2bfloat16_rn(value[set]);
-          }
-        }
-      }
-    }
+    MultiplyItem<S, I, kNTiles>(c, weights.w[0][chunk.expert], weights.w[kGate ? 1 : 0][chunk.expert], row0,
+                                chunk.count, x, x_scale, ring, acc);
+    StoreItem<S, kNTiles>(c, gate.limit, weight, acc, sums + buffer * kWarps * kSets * kNTiles * kTileRows * kSumPitch,
+                          chunk.first, chunk.count, row0, kTable == kSkinnyParts ? chunk.expert * c.y_part_stride : 0);
     buffer ^= 1;
   }
 }
@@ -261,7 +101,7 @@ cudaError_t StartSkinny(const Launch& launch, const SkinnyCall& c, const Weights
       size_t(Layout(F, I, kTileRows, kSets, kNTiles, chunk_rows, c.k, kTable == kSkinnyExperts).total);
   const int64_t chunks =
       kTable == kSkinnyExperts ? c.pairs : int64_t(std::max(c.parts, 1)) * ((c.n + chunk_rows - 1) / chunk_rows);
-  constexpr int kItemRows = kGate ? kTileRows : kSets * kTileRows;
+  constexpr int kItemRows = Shape<F, kTileRows, kSets, kGate>::kItemRows;
   const int64_t items = chunks * ((c.n_out + kItemRows - 1) / kItemRows);
   if (items == 0) return cudaSuccess;
   // Two blocks hide each other's latencies.
@@ -292,14 +132,13 @@ cudaError_t StartLinear(const Launch& launch, const SkinnyCall& c, const SkinnyM
 template <bool kGate, SkinnyWeight F, SkinnyInput I>
 cudaError_t StartGrouped(const Launch& launch, const SkinnyCall& c, const SkinnyMatrix* w, const SkinnyMatrix* up,
                          const SkinnyGate& gate) {
-  if (c.experts > kSkinnyExperts || c.pairs / 8 + c.experts > kMaxChunks) return cudaErrorInvalidValue;
+  if (c.experts > kSkinnyExperts || c.pairs / 8 + c.experts > kSkinnyChunks) return cudaErrorInvalidValue;
   Weights<kSkinnyExperts> weights = {};
   for (int e = 0; e < c.experts; ++e) {
     weights.w[0][e] = w[e];
     if (up) weights.w[1][e] = up[e];
   }
-  return StartSkinny<F, I, 16, 2, kGate, 1, kSkinnyExperts>(launch, c, weights, gate,
-                                                            std::min(c.pairs <= c.experts ? 4 : 8, c.n));
+  return StartSkinny<F, I, 16, 2, kGate, 1, kSkinnyExperts>(launch, c, weights, gate, GroupChunkRows(c));
 }
 
 template <bool kGate>
@@ -343,6 +182,17 @@ cudaError_t SkinnyPartsLinear(const Launch& launch, const SkinnyCall& c, const S
   if (c.weight == W::kBF16)
     return StartSkinny<W::kBF16, X::kBF16, 16, 1, false, 1, kSkinnyParts>(launch, c, weights, {}, rows);
   return cudaErrorNotSupported;
+}
+
+cudaError_t SkinnyGatedLinear(const Launch& launch, const SkinnyCall& c, const SkinnyMatrix& gate_weight,
+                              const SkinnyMatrix& up, const SkinnyGate& gate) {
+  using W = SkinnyWeight;
+  using X = SkinnyInput;
+  if (c.weight != W::kE4M3 || c.input != X::kE4M3) return cudaErrorNotSupported;
+  Weights<1> weights = {};
+  weights.w[0][0] = gate_weight;
+  weights.w[1][0] = up;
+  return StartSkinny<W::kE4M3, X::kE4M3, 16, 1, true, 1, 1>(launch, c, weights, gate, std::min(c.n, 8));
 }
 
 cudaError_t SkinnyGroupedLinear(const Launch& launch, const SkinnyCall& c, const SkinnyMatrix* w) {

@@ -18,6 +18,7 @@ enum class SkinnyInput {
 
 constexpr int kSkinnyRows = 16;      // rows of x that share one pass over the weights, at most
 constexpr int kSkinnyExperts = 256;  // of a group call
+constexpr int kSkinnyChunks = 1024;  // pairs / 8 + experts of a group call, at most
 constexpr int kSkinnyParts = 16;     // of a call in parts
 
 struct SkinnyCall {
@@ -69,7 +70,10 @@ cudaError_t SkinnyLinear(const Launch&, const SkinnyCall&, const SkinnyMatrix& w
 cudaError_t SkinnyPartsLinear(const Launch&, const SkinnyCall&, const SkinnyMatrix* w);
 // The same by groups: w[experts].
 cudaError_t SkinnyGroupedLinear(const Launch&, const SkinnyCall&, const SkinnyMatrix* w);
-// Gate, up and activation of every expert: y is [pairs, N], BF16.
+// Gate, up and activation: y is BF16, [n, N].
+cudaError_t SkinnyGatedLinear(const Launch&, const SkinnyCall&, const SkinnyMatrix& gate, const SkinnyMatrix& up,
+                              const SkinnyGate&);
+// The same by groups: y is [pairs, N].
 cudaError_t SkinnyGroupedGate(const Launch&, const SkinnyCall&, const SkinnyMatrix* gate, const SkinnyMatrix* up,
                               const SkinnyGate&);
 

@@ -1,5 +1,5 @@
 // What a warp of cuda_skinny.cu does with a stage: how shared memory is laid out, rows of x on their way into it, and
-// the products in every format. Included by cuda_skinny.cu and ops/multi_linear/cuda_few_rows.cu.
+// the products in every format.
 #pragma once
 
 #include "ops/cuda/hopper.cuh"
@@ -16,7 +16,6 @@ constexpr int kPitch = kStageBytes + 64;                            // of a row 
 constexpr int kScaleBytes = kStageBytes / 16, kScalePitch = kScaleBytes + 16;  // E2M1: scales of a row of a stage
 constexpr int kRowPad = 64;   // bytes after a row of x in shared memory
 constexpr int kSumPitch = 9;  // floats per row of a tile of partial sums
-constexpr int kMaxChunks = 1024;
 
 template <int kTable>
 struct Weights {
@@ -29,17 +28,19 @@ __host__ __device__ constexpr int ElementsPerWarp(SkinnyWeight f) {
 __host__ __device__ constexpr int StageSize(SkinnyWeight f, int tile_rows) {
   return tile_rows * (kPitch + (f == SkinnyWeight::kE2M1 ? kScalePitch : 0));
 }
-__host__ __device__ constexpr int Stages(int tile_rows) { return tile_rows == 8 ? 8 : 4; }
+// Groups have short chunks: with a stage less two blocks fit on a multiprocessor.
+__host__ __device__ constexpr int Stages(int tile_rows, bool grouped) { return tile_rows == 8 ? 8 : grouped ? 3 : 4; }
 
-// Shared memory: the ring, partial sums (two buffers), barriers, scales of x, rows of x, the list of chunks.
+// Shared memory: the ring, partial sums (two buffers), barriers, the list of chunks and their number, scales of x, rows
+// of x.
 struct Layout {
   int sums, barriers, chunks, x_scale, x, total;
   __host__ __device__ Layout(SkinnyWeight f, SkinnyInput i, int tile_rows, int sets, int n_tiles, int rows, int k,
                              bool grouped) {
-    sums = Stages(tile_rows) * StageSize(f, tile_rows);
+    sums = Stages(tile_rows, grouped) * StageSize(f, tile_rows);
     barriers = sums + 2 * kWarps * sets * n_tiles * tile_rows * kSumPitch * 4;
-    chunks = barriers + 2 * Stages(tile_rows) * 8;
-    x_scale = chunks + (grouped ? kMaxChunks * 4 : 0);
+    chunks = barriers + 2 * Stages(tile_rows, grouped) * 8;
+    x_scale = chunks + (grouped ? kSkinnyChunks * 4 + 16 : 0);
     x = x_scale + (i != SkinnyInput::kBF16 ? (rows * (k / 128) * 4 + 15) / 16 * 16 : 0);
     total = x + rows * (2 * k + kRowPad);
   }
