@@ -93,8 +93,9 @@ constexpr double Epsilon(DType t) {
 // Kernels that add or round where FP8 tensor cores or split lists make them; the cases of their op say what that may
 // cost.
 constexpr bool IsCoarse(std::string_view kernel) {
-  // The last is made of calls that may choose one of the others.
-  return kernel.ends_with(".fp8") || kernel.ends_with(".hopper") || kernel.ends_with("/cuda.two_ops");
+  // The last two are made of calls that may choose one of the others.
+  return kernel.ends_with(".fp8") || kernel.ends_with(".hopper") || kernel.ends_with("/cuda.two_ops") ||
+         kernel.ends_with("/cuda.ops");
 }
 
 // Element values of a view as float64, row-major; strided views included. Codes of block formats (E4M3, E8M0)

@@ -82,12 +82,10 @@ class LinearInput {
     float factor = 1;
   };
   Status TimesAll(std::span<const Product> products);
-  // y[p] = x[rows[p]] . w[expert of p]^T over pairs sorted by expert (ops/grouped_linear).
-  Status TimesExperts(TensorView rows, TensorView offsets, std::span<const QuantView> w, MutTensorView y);
-
- private:
   // What to multiply `w` with.
   Result<QuantView> For(const QuantView& w);
+
+ private:
   Result<QuantView> AsE4M3();
   Result<QuantView> AsInt8();
 

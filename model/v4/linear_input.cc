@@ -1,7 +1,6 @@
 #include <algorithm>
 
 #include "model/v4/forward.h"
-#include "ops/grouped_linear/grouped_linear.h"
 #include "ops/linear/linear.h"
 #include "ops/multi_linear/multi_linear.h"
 #include "ops/quantize_activation/quantize_activation.h"
@@ -50,9 +49,8 @@ Result<LinearInput> LinearInput::Normed(const ForwardStep& step, MutTensorView x
 }
 
 Result<QuantView> LinearInput::For(const QuantView& w) {
-  if (!step_.numerics.quantize_linear_inputs) return QuantView(x_);
-  if (w.data.dtype() == DType::kI8) return AsInt8();
-  return TakesE4M3(w) ? AsE4M3() : QuantView(x_);
+  if (RoundsToE4M3(step_, w)) return AsE4M3();
+  return step_.numerics.quantize_linear_inputs && w.data.dtype() == DType::kI8 ? AsInt8() : QuantView(x_);
 }
 
 Result<QuantView> LinearInput::AsE4M3() {
@@ -97,11 +95,6 @@ Status LinearInput::TimesAll(std::span<const Product> products) {
     args.parts[size_t(args.count++)] = {.x = x, .w = p.w, .y = p.y, .factor = p.factor};
   }
   return Run<MultiLinear>(step_.ctx, args);
-}
-
-Status LinearInput::TimesExperts(TensorView rows, TensorView offsets, std::span<const QuantView> w, MutTensorView y) {
-  VX_ASSIGN(const QuantView x, For(w[0]));
-  return Run<GroupedLinear>(step_.ctx, {.x = x, .rows = rows, .offsets = offsets, .w = w, .y = y});
 }
 
 }  // namespace vexil::v4
