@@ -89,7 +89,7 @@ class LayerOnDevice {
     ctx_.accelerator = &device_;
     ctx_.stream = device_.stream();
     ctx_.workspace = &workspace_;
-    ctx_.without = options.without;
+    ctx_.without = &options.without;
   }
   ~LayerOnDevice() {
     for (Step& s : steps_) {

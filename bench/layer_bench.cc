@@ -76,7 +76,7 @@ Status BenchOne(const Model& model, ThreadPool& threads, MachineLimits& limits, 
   ctx.threads = &threads;
   ctx.workspace = &workspace;
   ctx.trace = &trace;
-  ctx.without = options.without;
+  ctx.without = &options.without;
   std::mt19937 rng(1);
   std::vector<int32_t> ids(size_t(options.tokens));
   std::vector<float> logits(size_t(model.config().vocab_size));

@@ -145,7 +145,7 @@ TEST_F(MakeCheckpointTest, ActivationsStaySane) {
       rms.push_back(std::sqrt(sum / double(v.dims().Count())));
     };
     Runner runner(*model, 2);
-    const Rows logits = runner.Whole(ids, &observer);
+    const Rows logits = runner.WholeAtOnce(ids, &observer);
     ASSERT_EQ(rms.size(), 6u);
     for (double r : rms) {
       EXPECT_GT(r, 0.3);

@@ -17,6 +17,9 @@ class EngineTest : public testing::Test {
   }
   std::unique_ptr<Engine> NewEngine(EngineOptions options = {}) {
     options.max_context = 512;
+    // Steps of more rows have other bits on a GPU (testing/model_runner.h).
+    constexpr int64_t kFewRows = 64;
+    if (model_->device() && options.max_step_tokens == 0) options.max_step_tokens = kFewRows;
     options.trace = SimulatedDevice::TraceOf(model_->device());
     options.graphs = options.trace == nullptr;
     return *Engine::Create(*model_, options);

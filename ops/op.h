@@ -11,6 +11,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/arena.h"
 #include "base/cpu_isa.h"
@@ -43,12 +44,12 @@ struct Context {
   ThreadPool* threads = nullptr;  // null: the caller's thread only
   Arena* workspace = nullptr;     // scratch for kernels and for the model's activations
   KernelChoice choice = KernelChoice::kBest;
-  std::span<const std::string> without;  // ids of kernels that are passed over: for measuring what one is worth
-  CpuIsa isa_limit = kBestCpuIsa;        // CPU kernels that need more refuse
-  Plan* plan = nullptr;                  // set: record which kernel each call gets
-  bool dry_run = false;                  // resolve and record, run nothing
-  OpTrace* trace = nullptr;              // set: told of every call but those inside a kernel
-  std::string_view inside;               // the id of the kernel that makes the call; empty: no kernel does
+  const std::vector<std::string>* without = nullptr;  // ids of kernels to pass over, to measure what one is worth
+  CpuIsa isa_limit = kBestCpuIsa;                     // CPU kernels that need more refuse
+  Plan* plan = nullptr;                               // set: record which kernel each call gets
+  bool dry_run = false;                               // resolve and record, run nothing
+  OpTrace* trace = nullptr;                           // set: told of every call but those inside a kernel
+  std::string_view inside;                            // the id of the kernel that makes the call; empty: no kernel does
 
   // Whether a CPU kernel may use the instructions of a level.
   bool HasIsa(CpuIsa isa) const { return isa <= isa_limit && isa <= CpuIsaOfMachine(); }
@@ -112,7 +113,7 @@ Status RunKernel(const Context& ctx, const Kernel<Op>& k, const typename Op::Arg
 // Whether Run() looks at a kernel at all.
 template <class Op>
 bool IsCandidate(const Context& ctx, const Kernel<Op>& k) {
-  if (std::find(ctx.without.begin(), ctx.without.end(), k.id) != ctx.without.end()) return false;
+  if (ctx.without && std::find(ctx.without->begin(), ctx.without->end(), k.id) != ctx.without->end()) return false;
   return k.device == ctx.device.kind && (ctx.choice != KernelChoice::kPlain || k.plain());
 }
 

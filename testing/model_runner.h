@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -63,9 +64,42 @@ class Runner {
   StatePool& pool() { return *pool_; }
   SequenceState NewSequence() { return *pool_->NewSequence(); }
 
-  // Appends chunks to sequences in one step; the logits of every token.
-  Rows Step(const std::vector<SequenceState*>& sequences, const std::vector<Ids>& chunks,
-            const v4::Observer* observer = nullptr) {
+  // Appends chunks to sequences; the logits of every token. In steps of as many tokens as get the same bits in any of
+  // them: all at once on the CPU.
+  Rows Step(const std::vector<SequenceState*>& sequences, const std::vector<Ids>& chunks) {
+    std::vector<Rows> of_chunk(chunks.size());
+    std::vector<size_t> done(chunks.size());
+    for (;;) {
+      std::vector<SequenceState*> some;
+      std::vector<Ids> pieces;
+      std::vector<size_t> from;
+      size_t room = FewRows();
+      for (size_t i = 0; i < chunks.size(); ++i) {
+        const size_t count = std::min(room, chunks[i].size() - done[i]);
+        if (count == 0) continue;
+        some.push_back(sequences[i]);
+        pieces.emplace_back(chunks[i].begin() + int64_t(done[i]), chunks[i].begin() + int64_t(done[i] + count));
+        from.push_back(i);
+        done[i] += count;
+        room -= count;
+      }
+      if (some.empty()) break;
+      const Rows rows = StepAtOnce(some, pieces);
+      auto at = rows.begin();
+      for (size_t j = 0; j < pieces.size(); ++j) {
+        const auto end = at + int64_t(pieces[j].size()) * model_.config().vocab_size;
+        of_chunk[from[j]].insert(of_chunk[from[j]].end(), at, end);
+        at = end;
+      }
+    }
+    Rows out;
+    for (const Rows& r : of_chunk) out.insert(out.end(), r.begin(), r.end());
+    return out;
+  }
+  Rows Step(SequenceState& sequence, const Ids& chunk) { return Step(std::vector<SequenceState*>{&sequence}, {chunk}); }
+  // The same in one step, whatever kernels that takes.
+  Rows StepAtOnce(const std::vector<SequenceState*>& sequences, const std::vector<Ids>& chunks,
+                  const v4::Observer* observer = nullptr) {
     std::vector<SequenceChunk> batch;
     int64_t rows = 0;
     for (size_t i = 0; i < chunks.size(); ++i) {
@@ -78,18 +112,27 @@ class Runner {
     EXPECT_TRUE(s.ok()) << s.message();
     return out;
   }
-  Rows Step(SequenceState& sequence, const Ids& chunk, const v4::Observer* observer = nullptr) {
-    return Step(std::vector<SequenceState*>{&sequence}, {chunk}, observer);
-  }
-  // A fresh sequence, all at once.
-  Rows Whole(const Ids& ids, const v4::Observer* observer = nullptr) {
+  // A fresh sequence, all of it.
+  Rows Whole(const Ids& ids) {
     SequenceState s = NewSequence();
-    Rows out = Step(s, ids, observer);
+    Rows out = Step(s, ids);
+    pool_->Free(s);
+    return out;
+  }
+  Rows WholeAtOnce(const Ids& ids, const v4::Observer* observer = nullptr) {
+    SequenceState s = NewSequence();
+    Rows out = StepAtOnce({&s}, {ids}, observer);
     pool_->Free(s);
     return out;
   }
 
  private:
+  // Beyond 64 rows GPU kernels for matrices take over, which add in another order.
+  size_t FewRows() const {
+    const Device* device = model_.device();
+    return device && device->caps().id.kind != DeviceKind::kCpu ? 64 : std::numeric_limits<size_t>::max();
+  }
+
   const Model& model_;
   ThreadPool threads_;
   Arena arena_;

@@ -25,9 +25,10 @@ bool StoresEarly(const ForwardStep& s, const StatePool::LayerViews& state) {
   return s.n() - s.batch.slot.dim(0) <= state.window.dim(1) - s.config.window;
 }
 
-// 8.1, 8.2: queries are normed per head and rotated, window rows normed, rotated, rounded, and stored if they may be.
+// 8.1, 8.2, 8.5: queries are normed per head and rotated, window rows normed, rotated, rounded, and stored if they may
+// be, the indexer's queries (or none) rotated and rounded.
 Status FinishInputs(const ForwardStep& s, int64_t ratio, const AttentionWeights& w, const StatePool::LayerViews& state,
-                    MutTensorView q, MutTensorView kv) {
+                    MutTensorView q, MutTensorView kv, MutTensorView index_q) {
   const FinishRows::Set queries{.x = q,
                                 .norm = FinishRows::Norm::kHead,
                                 .eps = float(s.config.norm_eps),
@@ -41,7 +42,12 @@ Status FinishInputs(const ForwardStep& s, int64_t ratio, const AttentionWeights&
                          .freqs = s.rope.For(ratio)};
   RoundCacheRows(s, window);
   if (StoresEarly(s, state)) window.rows = s.batch.window_rows, window.pool = RingOf(s, state);
-  return Run<FinishRows>(s.ctx, {.sets = {queries, window}});
+  FinishRows::Set index;
+  if (!index_q.empty()) {
+    index = {.x = index_q, .positions = s.batch.positions, .freqs = s.rope.For(ratio)};
+    RoundIndexVectors(s, index);
+  }
+  return Run<FinishRows>(s.ctx, {.sets = {queries, window, index}});
 }
 
 // 8.3, 8.6, 8.7: attention over the window and the compressed entries. `picks` is empty unless the indexer chose.
@@ -106,7 +112,9 @@ Status Attention(const ForwardStep& s, int64_t layer, const AttentionWeights& w,
   VX_ASSIGN(const AttentionInput input, ProjectInput(s, ratio, w, x));
   VX_ASSIGN(const AttentionQueries queries, ProjectQueries(s, w, input));
   const MutTensorView q = queries.q.SplitColumns(s.config.head_dim), kv = input.kv;
-  VX_TRY(FinishInputs(s, ratio, w, state, q, kv));
+  MutTensorView index_q;
+  if (!queries.index_q.empty()) index_q = queries.index_q.SplitColumns(s.config.index_head_dim);
+  VX_TRY(FinishInputs(s, ratio, w, state, q, kv, index_q));
 
   TensorView picks;
   if (w.compressor) {
@@ -118,7 +126,7 @@ Status Attention(const ForwardStep& s, int64_t layer, const AttentionWeights& w,
     VX_TRY(Compress(s, ratio, w.indexer->compressor, EntryKind::kIndexKey, tail, input.index_compressor));
   }
   if (!input.head_weights.empty()) {
-    VX_ASSIGN(picks, SelectEntries(s, layer, queries.index_q, input.head_weights));
+    VX_ASSIGN(picks, SelectEntries(s, layer, index_q, input.head_weights));
   }
 
   const MutTensorView o = s.Activations(q.dims());

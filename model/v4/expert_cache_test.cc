@@ -21,7 +21,7 @@ Rows Scenario(Runner& run, int32_t seed, int64_t vocab_size, const v4::Observer*
   SequenceState a = run.NewSequence(), b = run.NewSequence();
   Rows all;
   const auto step = [&](const std::vector<SequenceState*>& sequences, const std::vector<Ids>& chunks) {
-    const Rows rows = run.Step(sequences, chunks, observer);
+    const Rows rows = run.StepAtOnce(sequences, chunks, observer);
     all.insert(all.end(), rows.begin(), rows.end());
   };
   step({&a}, {SomeIds(40, seed, vocab_size)});

@@ -142,8 +142,9 @@ Status Compress(const ForwardStep& step, int64_t ratio, const CompressorWeights&
                 const CompressorState& state, const CompressorInput& input);
 
 // The entries that each token attends to: I32 [n, min(K, most visible)], best first, -1 none (spec: model, 8.5).
-// `q` [n, Hi * di] are the indexer's queries, `head_weights` [n, Hi]. The step must show some entry to some token.
-Result<TensorView> SelectEntries(const ForwardStep& step, int64_t layer, MutTensorView q, MutTensorView head_weights);
+// `q` [n, Hi, di] are the indexer's queries, rotated and rounded, `head_weights` [n, Hi]. The step must show some entry
+// to some token.
+Result<TensorView> SelectEntries(const ForwardStep& step, int64_t layer, TensorView q, TensorView head_weights);
 
 // out = mixture of experts over x (spec: model, 9).
 Status Moe(const ForwardStep& step, int64_t layer, const MoeWeights& w, LinearInput& x, MutTensorView out);

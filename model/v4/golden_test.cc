@@ -71,7 +71,7 @@ TEST_P(Golden, LogitsOfEveryPositionWithBothConfigDialects) {
     ASSERT_NE(model, nullptr);
     Runner run(*model, 2);
     for (const char* n : {"1", "7", "33", "150", "400"}) {
-      const Rows got = run.Whole(ReadIds(golden, std::string("input_ids.") + n));
+      const Rows got = run.WholeAtOnce(ReadIds(golden, std::string("input_ids.") + n));
       EXPECT_LE(LargestDifference(golden.Find(std::string("logits.") + n)->view, got.data()), kTolerance)
           << n << " " << config;
     }
@@ -82,7 +82,7 @@ TEST_P(Golden, UnclampedSharedExpert) {
   const SafetensorsFile golden = Values();
   const auto model = Load("config.json", false);
   ASSERT_NE(model, nullptr);
-  const Rows got = Runner(*model, 1).Whole(ReadIds(golden, "input_ids.33"));
+  const Rows got = Runner(*model, 1).WholeAtOnce(ReadIds(golden, "input_ids.33"));
   EXPECT_LE(LargestDifference(golden.Find("logits_shared_unclamped.33")->view, got.data()), kTolerance);
 }
 
@@ -142,7 +142,7 @@ TEST_P(Golden, StreamsExpertsAndPicksOfEveryLayer) {
   for (const auto& [n, first] : {std::pair<std::string, int64_t>{"33", 0}, {"150", 120}}) {
     Recorded got;
     const v4::Observer observer = Record(got, first);
-    run.Whole(ReadIds(golden, "input_ids." + n), &observer);
+    run.WholeAtOnce(ReadIds(golden, "input_ids." + n), &observer);
     CompareLayers(golden, n, model->config().num_layers, got);
   }
 }
@@ -155,7 +155,7 @@ TEST_P(Golden, Fp8ModeOfPlainWeightsIsAsFarAwayAsThePublishedRounding) {
   options.numerics = NumericsMode::kFp8;
   const auto model = LoadModelOrDie(Folder() + "/model.bf16.safetensors", options);
   ASSERT_NE(model, nullptr);
-  const Rows got = Runner(*model, 2).Whole(ReadIds(golden, "input_ids.400"));
+  const Rows got = Runner(*model, 2).WholeAtOnce(ReadIds(golden, "input_ids.400"));
   const float* want = golden.Find("logits.400")->view.Data<float>();
   double error = 0, norm = 0;
   for (size_t i = 0; i < got.size(); ++i) {

@@ -7,18 +7,7 @@
 
 namespace vexil::v4 {
 namespace {
-
 constexpr int64_t kIndexBlock = 32;  // channels per scale of a rounded index vector
-
-// [n, Hi, di], rotated and rounded, in place.
-Result<MutTensorView> IndexQueries(const ForwardStep& s, MutTensorView q) {
-  FinishRows::Set set{
-      .x = q.SplitColumns(s.config.index_head_dim), .positions = s.batch.positions, .freqs = s.rope.For(kOverlapRatio)};
-  RoundIndexVectors(s, set);
-  VX_TRY(Run<FinishRows>(s.ctx, {.sets = {set}}));
-  return set.x;
-}
-
 }  // namespace
 
 void RoundIndexVectors(const ForwardStep& s, FinishRows::Set& rows) {
@@ -28,13 +17,12 @@ void RoundIndexVectors(const ForwardStep& s, FinishRows::Set& rows) {
   rows.rounded = s.numerics.quantize_cache ? s.config.index_head_dim : 0;
 }
 
-Result<TensorView> SelectEntries(const ForwardStep& s, int64_t layer, MutTensorView q, MutTensorView head_weights) {
+Result<TensorView> SelectEntries(const ForwardStep& s, int64_t layer, TensorView q, TensorView head_weights) {
   const StepTensors::Emission& emission = s.batch.emission(kOverlapRatio);
   const int64_t candidates = emission.max_count;
   const MutTensorView picks = s.NewI32({s.n(), std::min(s.config.index_topk, candidates)});
   Arena::Scope scope(s.arena());
-  VX_ASSIGN(const MutTensorView by_head, IndexQueries(s, q));
-  VX_TRY(Run<IndexerTopK>(s.ctx, {.q = by_head,
+  VX_TRY(Run<IndexerTopK>(s.ctx, {.q = q,
                                   .w = head_weights,
                                   .keys = s.pool.layer(layer).index_keys,
                                   .seq = s.batch.seq,

@@ -21,13 +21,12 @@ namespace {
 
 constexpr int kTileRows = 16, kStageSize = kTileRows * kPitch;
 
-// Blocks to a multiprocessor and stages of a block's ring. Where rows are short, a block has many tiles, and two blocks
-// hide each other's barriers. Where they are long, one block does with the weights that reach a multiprocessor, and
-// leaves room for the next kernel's, which fetches its own meanwhile.
-constexpr int BlocksPerSm(int sets) { return sets; }
+// Two blocks to a multiprocessor, where their memory fits, hide each other's barriers. With one, two can land on the
+// multiprocessor where the predecessor's blocks ended first, while another is idle.
+constexpr int kBlocksPerSm = 2;
 constexpr int Fillers(int sets) { return 2 * sets; }  // warps that fill the ring
 constexpr int Threads(int sets) { return kConsumers + 32 * Fillers(sets); }
-__host__ __device__ constexpr int RingStages(int sets, int n_tiles) { return sets == 1 && n_tiles == 1 ? 5 : 4; }
+constexpr int kRingStages = 4;
 
 // Who does what. Parts are sorted by format.
 struct Split {
@@ -42,10 +41,9 @@ struct Split {
 struct SharedLayout {
   int sums, barriers, x_scale, x, total;
   __host__ __device__ SharedLayout(int sets, int n_tiles, int rows, int k) {
-    const int stages = RingStages(sets, n_tiles);
-    sums = stages * kStageSize;
+    sums = kRingStages * kStageSize;
     barriers = sums + 2 * kWarps * sets * n_tiles * kTileRows * kSumPitch * int(sizeof(float));
-    x_scale = barriers + 2 * stages * int(sizeof(uint64_t));
+    x_scale = barriers + 2 * kRingStages * int(sizeof(uint64_t));
     x = x_scale + (rows * (k / 128) * int(sizeof(float)) + 15) / 16 * 16;
     total = x + rows * (2 * k + kRowPad);
   }
@@ -92,7 +90,7 @@ __device__ inline int RowBytes(const FewRowsCall& c, FewRowsFormat f) {
 }
 
 // Fills the ring with the tiles of this block, by Fillers(kSets) warps.
-template <int kSets, int kRingStages>
+template <int kSets>
 __device__ inline void FillRing(const FewRowsCall& c, const Split& s, const Share& share, uint8_t* stages,
                                 uint64_t* full, uint64_t* empty) {
   constexpr int kShare = kTileRows / Fillers(kSets);
@@ -185,7 +183,6 @@ __device__ inline void StageRows(const FewRowsCall& c, int first, int count, uin
 }
 
 // What the consumers share.
-template <int kRingStages>
 struct Consumer {
   const uint8_t* stages;
   uint64_t *full, *empty;
@@ -196,8 +193,8 @@ struct Consumer {
 };
 
 // Adds this warp's share of the products of up to 16 rows from `first` on to acc, whose columns are rows of x.
-template <SkinnyWeight F, SkinnyInput I, int kNTiles, int kRingStages>
-__device__ inline void MultiplyRows(const FewRowsCall& c, const FewRowsPart& part, int first, Consumer<kRingStages>& in,
+template <SkinnyWeight F, SkinnyInput I, int kNTiles>
+__device__ inline void MultiplyRows(const FewRowsCall& c, const FewRowsPart& part, int first, Consumer& in,
                                     float (&acc)[kNTiles][4]) {
   const int warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32, g = lane / 4, t = lane % 4;
   const int pitch = 2 * c.k + kRowPad, blocks = c.k / 128;
@@ -260,8 +257,8 @@ __device__ inline void StoreResult(const FewRowsPart& part, int64_t x_row, int w
 
 // Multiplies all tiles of this block. `sums`: two buffers, for one barrier a tile.
 template <SkinnyWeight F, SkinnyInput I, int kSets, int kNTiles>
-__device__ inline void Consume(const FewRowsCall& c, const Split& s, const Share& share,
-                               Consumer<RingStages(kSets, kNTiles)>& in, uint8_t* x, float* x_scale, float* sums) {
+__device__ inline void Consume(const FewRowsCall& c, const Split& s, const Share& share, Consumer& in, uint8_t* x,
+                               float* x_scale, float* sums) {
   constexpr int kTileSums = kTileRows * kSumPitch, kWarpSums = kSets * kNTiles * kTileSums;
   const int warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32;
   const auto stage_chunk = [&](int chunk) {
@@ -305,7 +302,6 @@ __device__ inline void Consume(const FewRowsCall& c, const Split& s, const Share
 template <int kSets, int kNTiles>
 __global__ void __launch_bounds__(Threads(kSets), kNTiles == 1 ? 2 : 1)
     FewRowsKernel(const __grid_constant__ Split s, const __grid_constant__ FewRowsCall c) {
-  constexpr int kRingStages = RingStages(kSets, kNTiles);
   extern __shared__ __align__(1024) uint8_t shared[];
   const SharedLayout layout(kSets, kNTiles, s.chunk_rows, c.k);
   uint64_t* const full = reinterpret_cast<uint64_t*>(shared + layout.barriers);
@@ -321,7 +317,7 @@ __global__ void __launch_bounds__(Threads(kSets), kNTiles == 1 ? 2 : 1)
   const Share share = ShareOfBlock(s);
   __syncthreads();
   if (threadIdx.x >= kConsumers) {
-    FillRing<kSets, kRingStages>(c, s, share, shared, full, empty);
+    FillRing<kSets>(c, s, share, shared, full, empty);
     return;
   }
 
@@ -329,7 +325,7 @@ __global__ void __launch_bounds__(Threads(kSets), kNTiles == 1 ? 2 : 1)
   float* const x_scale = reinterpret_cast<float*>(shared + layout.x_scale);
   float* const sums = reinterpret_cast<float*>(shared + layout.sums);
   FetchScales(c, s, share, shared + layout.sums);
-  Consumer<kRingStages> in = {shared, full, empty, x, x_scale, 0, {}};
+  Consumer in = {shared, full, empty, x, x_scale, 0, {}};
   WaitForPredecessor();
   using W = SkinnyWeight;
   using X = SkinnyInput;
@@ -380,7 +376,7 @@ constexpr size_t kSharedLimit = 227 * 1024;
 template <int kSets, int kNTiles>
 cudaError_t StartFewRows(const Launch& launch, FewRowsCall& c, int chunk_rows) {
   const size_t shared = size_t(SharedLayout(kSets, kNTiles, chunk_rows, c.k).total);
-  const int per_sm = shared <= kSharedLimit / 2 - 1024 ? BlocksPerSm(kSets) : 1;
+  const int per_sm = shared <= kSharedLimit / 2 - 1024 ? kBlocksPerSm : 1;
   const Split s = SplitOver(launch.sms * per_sm, chunk_rows, c);
   return Start(launch, FewRowsKernel<kSets, kNTiles>, dim3(unsigned(s.first_block[kFewRowsFormats])), Threads(kSets),
                shared, s, c);
