@@ -15,7 +15,7 @@ while [[ $# -gt 0 ]]; do
   esac
 done
 if [[ $make = 1 ]]; then
-  (cd "$root" && cmake --preset cuda -B "$build" && cmake --build "$build" --target conformance model_test engine_test vexil) || exit 1
+  (cd "$root" && cmake --preset cuda -B "$build" && cmake --build "$build" --target conformance ops_test model_test engine_test vexil) || exit 1
 fi
 
 logs=$(mktemp -d)
@@ -34,11 +34,12 @@ step() {
   if [[ $status != 0 ]]; then failed=1; tail -40 "$logs/$name"; fi
 }
 
-vexil=$(program vexil) conformance=$(program testing/conformance) tests=$(program model/model_test) engine=$(program engine/engine_test)
+vexil=$(program vexil) conformance=$(program testing/conformance) tests=$(program model/model_test) engine=$(program engine/engine_test) ops=$(program ops/ops_test)
 tiny=$root/models/tiny
 step devices "$vexil" devices --json
 grep -q '"cuda:' "$logs/devices" || { echo "gpu-check.sh: no CUDA device: $(cat "$logs/devices")" >&2; exit 1; }
 step conformance "$conformance" --gtest_filter='*/cuda.*' --gtest_brief=1
+step ops "$ops" --gtest_filter='*/Cuda' --gtest_brief=1
 step model env VEXIL_TEST_DEVICE=cuda "$tests" --gtest_filter='*Golden*:*Invariance*-*PlainAndBest*' --gtest_brief=1
 step engine env VEXIL_TEST_DEVICE=cuda "$engine" --gtest_brief=1
 for mode in f32 bf16 fp8; do
